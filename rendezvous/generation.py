@@ -1,0 +1,54 @@
+"""One agreed membership: who trains together, in what order, and why it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One node's place in a generation.
+
+    `incarnation` tells two lives of one node apart; `slots` is how many ranks it can run;
+    `store_endpoint` (host:port) is a socket its agent already listens on, where the
+    generation's store is served if this node comes first.
+    """
+
+    node: str
+    incarnation: int
+    slots: int
+    host: str
+    store_endpoint: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """Numbered 1, 2, 3 … and never reused. The order of `members` is the order of ranks."""
+
+    number: int
+    members: tuple[Member, ...]
+    reason: str
+    restarts: int = 0
+
+    @property
+    def world_size(self) -> int:
+        return sum(member.slots for member in self.members)
+
+    @property
+    def store_endpoint(self) -> str:
+        return self.members[0].store_endpoint
+
+    def group_rank(self, node: str) -> int | None:
+        """The node's position, or None when it is not in this generation."""
+        return next((i for i, member in enumerate(self.members) if member.node == node), None)
+
+    def first_rank(self, node: str) -> int | None:
+        """The global rank of the node's slot 0, or None when it is not in this generation."""
+        first = 0
+        for member in self.members:
+            if member.node == node:
+                return first
+            first += member.slots
+        return None

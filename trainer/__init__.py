@@ -1,0 +1,1 @@
+"""The data plane and the command: what trains, and what a person types."""

@@ -1,0 +1,50 @@
+"""Every error this package raises on purpose.
+
+    RemeshError
+    ├── JobError               the job, the command line or the surroundings are wrong: exit 2
+    │   ├── PlanError          no mesh fits the ranks there are
+    │   └── CheckpointMismatch the checkpoint belongs to another model
+    ├── GenerationOver         the membership changed; enter the next generation
+    ├── CheckpointError        a checkpoint can't be written or read
+    │   └── CheckpointDamaged  a file of it is missing, cut short or altered
+    └── WorkerError            a worker failed in a way that no new generation mends
+"""
+
+from __future__ import annotations
+
+
+class RemeshError(Exception):
+    """The root of the tree."""
+
+
+class JobError(RemeshError):
+    """What the user asked for can't be done; the message says what is wrong and how to mend it."""
+
+
+class PlanError(JobError):
+    """No mesh fits; the message names the constraint and the nearest mesh that would."""
+
+
+class CheckpointMismatch(JobError):
+    """The checkpoint holds another model than the job describes."""
+
+
+class GenerationOver(RemeshError):
+    """This generation has ended; drop its groups and enter the next one."""
+
+    def __init__(self, generation: int, reason: str) -> None:
+        super().__init__(f"generation {generation} is over: {reason}")
+        self.generation = generation
+        self.reason = reason
+
+
+class CheckpointError(RemeshError):
+    """A checkpoint can't be written or read."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """A file of a checkpoint is missing, cut short or altered; the message names it."""
+
+
+class WorkerError(RemeshError):
+    """A worker failed in a way that no new generation mends."""
