@@ -34,5 +34,8 @@ lint: install    ## ruff, mypy, import-linter
 bench: install   ## every benchmark, each ending in one JSON line
 	for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
 
+protos: install  ## generate rendezvous/wire from protos/ again
+	$(BIN)/python protos/generate.py
+
 clean:           ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
