@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,31 @@ class Member:
     host: str
     store_endpoint: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict; empty labels are left out, for the sake of ten thousand members."""
+        plain: dict[str, Any] = {
+            "node": self.node,
+            "incarnation": self.incarnation,
+            "slots": self.slots,
+            "host": self.host,
+            "store_endpoint": self.store_endpoint,
+        }
+        if self.labels:
+            plain["labels"] = dict(self.labels)
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Member:
+        """Reads what `to_dict` wrote; unknown keys are ignored."""
+        return cls(
+            node=data["node"],
+            incarnation=data["incarnation"],
+            slots=data["slots"],
+            host=data["host"],
+            store_endpoint=data["store_endpoint"],
+            labels=dict(data.get("labels", {})),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +78,22 @@ class Generation:
                 return first
             first += member.slots
         return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return {
+            "number": self.number,
+            "reason": self.reason,
+            "restarts": self.restarts,
+            "members": [member.to_dict() for member in self.members],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Generation:
+        """Reads what `to_dict` wrote; unknown keys are ignored."""
+        return cls(
+            number=data["number"],
+            reason=data["reason"],
+            restarts=data.get("restarts", 0),
+            members=tuple(Member.from_dict(member) for member in data["members"]),
+        )
