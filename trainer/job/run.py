@@ -1,0 +1,26 @@
+"""The `run` section: where a run is kept, and from which seed everything is drawn."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.job.section import Section
+
+
+class RunSection(Section):
+    """One execution of the job."""
+
+    directory: str = Field("runs", description="The directory in which each run has its own.")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$",
+        description="Name of the run; by default the job's name and the time.",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed of weights, data order, dropout and random faults."
+    )
+    device: Literal["auto", "cpu", "cuda", "xpu", "mps"] = Field(
+        "auto", description="Where to compute; auto takes the accelerator where there is one."
+    )
