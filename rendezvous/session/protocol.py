@@ -1,0 +1,215 @@
+"""What a session decides: whom to dial and when, what to say, what a message means. Pure.
+
+The agent's reports about the current generation stand until the next one begins: a new leader
+knows only what was stored, so they are told again on every new stream, with their old numbers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rendezvous.codec import generation_from_wire, member_names, spec_to_wire
+from rendezvous.membership.spec import JobSpec
+from rendezvous.session import events
+from rendezvous.session.events import SessionEvent
+from rendezvous.session.identity import NodeIdentity
+from rendezvous.timeouts import Timeouts
+from rendezvous.wire import rendezvous_pb2 as wire
+
+PROTOCOL = 1
+BEAT = wire.AgentMessage(beat=wire.Beat()).SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to `endpoint` after `delay` seconds."""
+
+    endpoint: str
+    delay: float
+
+
+class SessionProtocol:
+    """One incarnation's side of the conversation; `now` is of any clock that doesn't go back."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        run_id: str,
+        node: NodeIdentity,
+        spec: JobSpec,
+        timeouts: Timeouts,
+        resume_key: bytes,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._run_id, self._node, self._spec = run_id, node, spec
+        self._timeouts, self._resume_key, self._rng = timeouts, resume_key, rng
+        self._turn = rng.randrange(len(self._endpoints))
+        self._leader = ""
+        self._failures = 0
+        self._not_before = now
+        self._store_endpoint = node.store_endpoint
+        self._sequence = 0
+        self._standing: list[wire.AgentMessage] = []
+        self._acknowledged = 0
+        self._status: dict[str, str] = {}
+        self._boundary = 0
+        self._refusal = ""
+        self._heard = now
+        self._down_since: float | None = None
+        self.generation = 0
+        self.attending = False
+        self.over = False
+
+    # Dialling
+
+    def dial(self, now: float) -> Dial:
+        """Where to connect next. A leader that was named comes first, then the list in turn."""
+        if self._leader:
+            endpoint, self._leader = self._leader, ""
+        else:
+            endpoint = self._endpoints[self._turn % len(self._endpoints)]
+            self._turn += 1
+        return Dial(endpoint, max(0.0, self._not_before - now))
+
+    def opening(self, now: float) -> list[wire.AgentMessage]:
+        """What to say first on a new stream."""
+        self._heard = now
+        join = wire.Join(
+            protocol=PROTOCOL,
+            run_id=self._run_id,
+            node=self._node.node,
+            incarnation=self._node.incarnation,
+            slots=self._node.slots,
+            host=self._node.host,
+            labels=self._node.labels,
+            store_endpoint=self._store_endpoint,
+            spec=spec_to_wire(self._spec),
+            resume_key=self._resume_key,
+            generation=self.generation,
+        )
+        messages = [wire.AgentMessage(join=join), *self._standing]
+        if self._status:
+            messages.append(wire.AgentMessage(report=wire.Report(status=self._status)))
+        return messages
+
+    def silent(self, now: float) -> bool:
+        """Whether the stream should be given up."""
+        limit = self._timeouts.silence if self.attending else self._timeouts.answer
+        return now - self._heard > limit
+
+    def lost(self, now: float) -> list[SessionEvent]:
+        """The stream ended, or never began."""
+        self.attending = False
+        self._failures += 1
+        steps = min(self._failures, len(self._endpoints))
+        wait = 0.0
+        if self._failures > steps or len(self._endpoints) == 1:
+            # The whole list was tried in vain: from here on, ever more slowly.
+            rounds = (self._failures - 1) // len(self._endpoints)
+            wait = min(self._timeouts.retry_most, self._timeouts.retry_first * 2 ** min(rounds, 16))
+        self._not_before = max(self._not_before, now + wait * self._rng.uniform(0.5, 1.0))
+        if self._down_since is None and not self.over:
+            self._down_since = self._heard
+            return [events.Disconnected(self._heard)]
+        return []
+
+    # Saying
+
+    def report(self, message: wire.AgentMessage, store_endpoint: str = "") -> wire.AgentMessage:
+        """Number a report and keep it; what it names as the next store endpoint is remembered."""
+        self._sequence += 1
+        message.sequence = self._sequence
+        self._standing.append(message)
+        if store_endpoint:
+            self._store_endpoint = store_endpoint
+        return message
+
+    def status(self, status: dict[str, str]) -> wire.AgentMessage:
+        self._status = status
+        return wire.AgentMessage(report=wire.Report(status=status))
+
+    @property
+    def settled(self) -> bool:
+        """Whether every report was acknowledged."""
+        return self._acknowledged >= self._sequence
+
+    # Hearing
+
+    def receive(self, message: wire.ServiceMessage, now: float) -> list[SessionEvent]:
+        """Raises MessageError for a generation that cannot be read."""
+        self._heard = now
+        match message.WhichOneof("body"):
+            case "welcome":
+                return self._welcome()
+            case "generation_began":
+                return self._generation(message.generation_began)
+            case "ack":
+                self._acknowledged = max(self._acknowledged, message.ack.sequence)
+            case "redirect":
+                self._redirect(message.redirect, now)
+            case "leave_at_boundary":
+                return self._leave_at_boundary(message.leave_at_boundary)
+            case "spare":
+                return [events.Spare(message.spare.reason)]
+            case "drain_asked":
+                return [events.DrainAsked(message.drain_asked.reason, message.drain_asked.grace)]
+            case "drain_done":
+                return [events.DrainDone(message.drain_done.reason)]
+            case "job_ended":
+                self.over = True
+                return [events.JobEnded(message.job_ended.status, message.job_ended.reason)]
+            case "refused":
+                return self._refused(message.refused.reason, message.refused.retryable, now)
+            case "problem":
+                return self._refused(message.problem.detail, False, now)
+        return []
+
+    def _welcome(self) -> list[SessionEvent]:
+        self.attending = True
+        self._failures = 0
+        self._refusal = ""
+        if self._down_since is None:
+            return []
+        self._down_since = None
+        return [events.Reconnected()]
+
+    def _generation(self, message: wire.GenerationBegan) -> list[SessionEvent]:
+        if message.number <= self.generation:
+            return []
+        generation = generation_from_wire(message)
+        self.generation = message.number
+        self._standing = [m for m in self._standing if _generation_of(m) in (None, self.generation)]
+        # The socket of a member was for this generation; the next needs one of its own.
+        if self._node.node in member_names(message):
+            self._store_endpoint = ""
+        return [events.GenerationBegan(generation)]
+
+    def _leave_at_boundary(self, message: wire.LeaveAtBoundary) -> list[SessionEvent]:
+        if message.generation != self.generation or message.generation == self._boundary:
+            return []
+        self._boundary = message.generation
+        return [events.LeaveAtBoundary(message.generation, message.reason)]
+
+    def _redirect(self, message: wire.Redirect, now: float) -> None:
+        self._leader = message.leader
+        if not self._leader:
+            wait = message.retry_ms / 1000 * self._rng.uniform(0.5, 1.0)
+            self._not_before = max(self._not_before, now + min(wait, self._timeouts.retry_most))
+
+    def _refused(self, reason: str, retryable: bool, now: float) -> list[SessionEvent]:
+        self.over = not retryable
+        self._not_before = now + self._timeouts.retry_most * self._rng.uniform(0.5, 1.0)
+        if retryable and reason == self._refusal:
+            return []
+        self._refusal = reason
+        return [events.Refused(reason, retryable)]
+
+
+def _generation_of(message: wire.AgentMessage) -> int | None:
+    body = getattr(message, message.WhichOneof("body") or "beat")
+    return getattr(body, "generation", None)

@@ -1,0 +1,73 @@
+"""Every waiting time of the control plane, in one object whose order is checked.
+
+What a *job* may choose (how long a silent node is believed in, how long more nodes are awaited)
+is in its `JobSpec`; here is what agents and services need beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from rendezvous.errors import ConfigurationError
+from rendezvous.membership.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """All in seconds. Raises ConfigurationError, naming the pair, when two are out of order."""
+
+    retry_first: float = 0.02
+    """Before a session tries again the first time; it doubles from there, with jitter."""
+    retry_most: float = 0.5
+    """The longest a session waits between two attempts."""
+    pulse: float = 1.0
+    """The service says something to each agent at least this often."""
+    answer: float = 2.0
+    """How long a session waits for a connection and for the answer to its join."""
+    silence: float = 3.0
+    """A session that has heard nothing for this long looks for another service."""
+    store_call: float = 1.5
+    """How long the service waits for one answer of the store."""
+    renew: float = 1.0
+    """The leader renews its lease this often."""
+    lease: float = 4.0
+    """A leader that could not renew for this long leads no more; etcd's shortest is 2."""
+    shutdown: float = 2.0
+    """How long a service or session that stops waits for what is still on its way."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ConfigurationError(f"timeouts: {field.name} must be more than 0 s")
+        self._ordered("retry_first", "retry_most")
+        self._ordered("retry_most", "answer")
+        self._ordered("pulse", "silence", factor=2)
+        self._ordered("answer", "silence")
+        self._ordered("renew", "lease", factor=2)
+        self._ordered("store_call", "lease", factor=2)
+
+    def _ordered(self, short: str, long: str, factor: float = 1) -> None:
+        if getattr(self, short) * factor > getattr(self, long):
+            times = f"{factor:g} × " if factor != 1 else ""
+            raise ConfigurationError(
+                f"timeouts: {times}{short} ({getattr(self, short):g} s) must not be longer than "
+                f"{long} ({getattr(self, long):g} s)"
+            )
+
+    def beat(self, spec: JobSpec) -> float:
+        """How often an agent of the job beats: twice within the time it is believed in."""
+        return 0.45 * spec.beat_timeout
+
+    def check(self, spec: JobSpec) -> None:
+        """Raises ConfigurationError when the job's own times don't fit to these."""
+        for short, value, long, limit in (
+            ("retry_first", 2 * self.retry_first, "reconnect_grace", spec.reconnect_grace),
+            ("retry_most + answer", self.retry_most + self.answer, "leader_grace",
+             spec.leader_grace),
+            ("silence", self.silence, "leader_grace", spec.leader_grace),
+        ):  # fmt: skip
+            if value > limit:
+                raise ConfigurationError(
+                    f"the job's {long} is {limit:g} s; it must be at least {value:g} s, "
+                    f"or no agent can be back in time ({short})"
+                )
