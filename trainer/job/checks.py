@@ -215,6 +215,11 @@ def _model(job: Job) -> Iterator[Problem]:
             f"{sizes.layers} layers can't fill {stages} pipeline stages; "
             f"use at most pipeline: {max(1, sizes.layers // parallel.virtual_stages)}",
         )
+    if sizes.tied and tensor > 1:
+        yield Problem(
+            ("parallel", "tensor"),
+            "a head tied to the embedding can't be cut; set model.tied: false or tensor: 1",
+        )
     if sizes.tied and parallel.pipeline > 1:
         yield Problem(
             ("parallel", "pipeline"),

@@ -16,7 +16,11 @@ class Section(BaseModel):
     """Frozen, keyword-only, and closed to keys it does not know."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+        protected_namespaces=(),
     )
 
 
