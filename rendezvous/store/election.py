@@ -1,0 +1,199 @@
+"""One leader at a time, and writes that only the leader can make.
+
+A leader is who made the election key, in a transaction that demands its absence, under a lease.
+The key's create revision is the leader's token: it grows from leader to leader, and every write
+is guarded by it. Beside the election key stands `<key>.fence`, rewritten by every such write and
+guarded by its last revision: a write whose answer got lost is thereby made once, not twice, and
+one that is overtaken by its successor never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+
+from rendezvous.errors import (
+    Deposed,
+    LeaseLost,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+from rendezvous.store.port import Store
+from rendezvous.store.tenure import Tenure
+from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
+
+PAUSE = (0.05, 0.25)
+
+
+async def elect(store: Store, key: str, value: bytes, *, ttl: float) -> Leadership:
+    """Wait until this process leads and `key` holds `value`.
+
+    `ttl`, in seconds, is how long a leader that vanishes keeps others out (etcd grants 2 s and
+    more). Goes on over outages of the store; raises StoreRefused.
+    """
+    while True:
+        try:
+            if leadership := await stand(store, key, value, ttl=ttl):
+                return leadership
+            await _vacancy(store, key)
+        except (StoreUnavailable, OutcomeUnknown, LeaseLost):
+            await _pause()
+
+
+async def stand(store: Store, key: str, value: bytes, *, ttl: float) -> Leadership | None:
+    """Try once to lead; None when another does."""
+    if await store.get(key) is not None:
+        return None
+    asked = _now()
+    lease = await store.grant(ttl)
+    fence = f"{key}.fence"
+    try:
+        token = await store.txn(
+            [Guard.absent(key)], [Put(key, value, lease.id), Put(fence, b"", lease.id)]
+        )
+    except OutcomeUnknown:
+        token = _token(await store.get(key), lease.id)
+    if token is None:
+        await store.revoke(lease.id)
+        return None
+    return Leadership(store, key, token, lease.id, Tenure(asked, lease.ttl))
+
+
+class Leadership:
+    """Being the leader, for as long as it lasts. `token` is greater than any earlier leader's."""
+
+    def __init__(self, store: Store, key: str, token: int, lease: int, tenure: Tenure) -> None:
+        self.key = key
+        self.token = token
+        self._store = store
+        self._fence = f"{key}.fence"
+        self._lease = lease
+        self._tenure = tenure
+        self._sequence = token
+        self._writes = 0
+        self._writing = asyncio.Lock()
+        self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._renewal = asyncio.create_task(self._renew(), name=f"leadership of {key}")
+
+    @property
+    def held(self) -> bool:
+        """Whether no other can lead yet. Turns False before the store lets another one in."""
+        return not self._end.done() and self._tenure.held(_now())
+
+    async def lost(self) -> str:
+        """Wait for the end of this leadership and return the reason."""
+        return await asyncio.shield(self._end)
+
+    async def write(self, writes: Sequence[Write], guards: Sequence[Guard] = ()) -> int | None:
+        """Apply all writes in one fenced transaction, exactly once, trying again over outages.
+
+        Returns the revision, or None when one of `guards` did not hold. Raises Deposed when the
+        leadership has ended (of an unanswered write it is then unknown whether it was made), and
+        StoreRefused.
+        """
+        async with self._writing:
+            self._writes += 1
+            mark = f"{self.token}.{self._writes}".encode()
+            unanswered = False
+            while self.held:
+                try:
+                    if revision := await self._attempt(mark, writes, guards):
+                        return revision
+                    fence = await self._inspect()
+                    overtaken = fence.mod_revision != self._sequence
+                    self._sequence = fence.mod_revision
+                    if fence.value == mark:
+                        return fence.mod_revision
+                    if overtaken:
+                        continue
+                    # A guard did not hold. An unanswered attempt must not find that it does later.
+                    if not unanswered or await self._attempt(b"", (), ()):
+                        return None
+                except StoreUnavailable:
+                    await _pause()
+                except OutcomeUnknown:
+                    unanswered = True
+                    await _pause()
+                except LeaseLost as error:
+                    self._lose(str(error))
+        raise Deposed(self._why())
+
+    async def resign(self) -> None:
+        """Stop leading and let the next one in at once, or within the lease if that fails."""
+        self._lose("resigned")
+        with suppress(StoreError):
+            await self._store.revoke(self._lease)
+
+    async def _attempt(
+        self, mark: bytes, writes: Sequence[Write], guards: Sequence[Guard]
+    ) -> int | None:
+        fenced = [
+            Guard.created_at(self.key, self.token),
+            Guard.unchanged_since(self._fence, self._sequence),
+            *guards,
+        ]
+        revision = await self._store.txn(fenced, [*writes, Put(self._fence, mark, self._lease)])
+        if revision is not None:
+            self._sequence = revision
+        return revision
+
+    async def _inspect(self) -> Entry:
+        """The fence as it is, if the election key is still ours; raises Deposed if not."""
+        entries = {entry.key: entry for entry in (await self._store.list(self.key)).entries}
+        mine, fence = entries.get(self.key), entries.get(self._fence)
+        if mine is None or fence is None or mine.create_revision != self.token:
+            self._lose("the election key is gone, or another's")
+            raise Deposed(self._why())
+        return fence
+
+    async def _renew(self) -> None:
+        while self.held:
+            await asyncio.sleep(self._tenure.renew_at - _now())
+            while self.held and self._tenure.renew_at <= _now():
+                asked = _now()
+                try:
+                    async with asyncio.timeout(self._tenure.ends - asked):
+                        ttl = await self._store.keep_alive(self._lease)
+                    self._tenure = Tenure(asked, ttl)
+                except LeaseLost as error:
+                    return self._lose(str(error))
+                except (StoreError, TimeoutError):
+                    await _pause()
+        self._lose(f"the lease could not be renewed for {_now() - self._tenure.asked:.1f} s")
+
+    def _lose(self, reason: str) -> None:
+        if not self._end.done():
+            self._end.set_result(reason)
+        self._renewal.cancel()
+
+    def _why(self) -> str:
+        reason = self._end.result() if self._end.done() else "its lease may have run out"
+        return f"no longer the leader of {self.key}: {reason}"
+
+
+def _token(entry: Entry | None, lease: int) -> int | None:
+    return entry.create_revision if entry is not None and entry.lease == lease else None
+
+
+async def _vacancy(store: Store, key: str) -> None:
+    """Return when `key` is absent."""
+    snapshot = await store.list(key)
+    if all(entry.key != key for entry in snapshot.entries):
+        return
+    async with aclosing(store.watch(key, start=snapshot.revision + 1)) as told:
+        async for item in told:
+            if isinstance(item, Compacted):
+                return
+            if any(change.key == key and change.entry is None for change in item.changes):
+                return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(random.uniform(*PAUSE))
