@@ -1,0 +1,131 @@
+"""The log of a checkpoint directory: what was committed, in order, and who may still commit.
+
+`log/00000001.json`, `log/00000002.json`, … each appear in one step and never onto another. A
+generation opens the log by adding a record, and commits by adding the one after the newest it
+knows. Once a later generation has opened the log, that place is taken: a generation that is over
+can't commit, whatever it believes, on a file system as on an object store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from trainer.checkpoint.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Manifest,
+    Summary,
+    closed,
+    decode,
+    decode_summary,
+    encode,
+)
+from trainer.checkpoint.store import Store
+from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
+
+LOG = "log"
+DATA = "data"
+FIRST_READ_BYTES = 64 << 10
+
+
+def record_path(number: int) -> str:
+    """Where the record of this number lies."""
+    return f"{LOG}/{number:08d}.json"
+
+
+def attempt_path(attempt: str) -> str:
+    """Where an attempt's data files lie."""
+    return f"{DATA}/{attempt}"
+
+
+def record_numbers(store: Store) -> list[int]:
+    """The numbers of all records, oldest first."""
+    stems = (name.removesuffix(".json") for name in store.names(LOG) if name.endswith(".json"))
+    return sorted(
+        int(stem) for stem in stems if len(stem) == 8 and stem.isascii() and stem.isdigit()
+    )
+
+
+def first_line(store: Store, number: int) -> bytes:
+    """A record's first line, without reading the rest of a long one."""
+    path, length = record_path(number), FIRST_READ_BYTES
+    while True:
+        data = store.read(path, 0, length)
+        line, newline, _ = data.partition(b"\n")
+        if newline or len(data) < length:
+            return line
+        length *= 8
+
+
+def summaries(store: Store) -> Iterator[tuple[int, Summary | CheckpointDamaged]]:
+    """Committed checkpoints, newest first; an unreadable record comes as its error."""
+    for number in reversed(record_numbers(store)):
+        try:
+            summary = decode_summary(first_line(store, number), record_path(number))
+        except FileNotFoundError:
+            continue
+        except CheckpointDamaged as error:
+            yield number, error
+            continue
+        if summary is not None:
+            yield number, summary
+
+
+def read_manifest(store: Store, number: int) -> Manifest:
+    """Raises CheckpointDamaged, or FileNotFoundError when it has been removed."""
+    path = record_path(number)
+    return decode(store.read(path), path)
+
+
+class Writer:
+    """One generation's right to commit to a directory. Used by one process, its rank 0's."""
+
+    def __init__(self, store: Store, *, generation: int, execution: str, time: float) -> None:
+        """Open the log. Raises GenerationOver when a later generation of this execution has it."""
+        self._store = store
+        self._generation = generation
+        while True:
+            numbers = record_numbers(store)
+            holder = self._newest_opening(numbers, execution)
+            if holder > generation:
+                raise GenerationOver(generation, f"generation {holder} has opened {store.url}")
+            self._number = (numbers[-1] if numbers else 0) + 1
+            record = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "kind": "open",
+                "generation": generation,
+                "execution": execution,
+                "time": time,
+            }
+            if store.create(record_path(self._number), json.dumps(record).encode() + b"\n"):
+                return
+
+    def _newest_opening(self, numbers: list[int], execution: str) -> int:
+        for number in reversed(numbers):
+            try:
+                record = json.loads(closed(first_line(self._store, number)))
+            except (FileNotFoundError, ValueError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("generation"), int):
+                same = bool(execution) and record.get("execution") == execution
+                return int(record["generation"]) if same else 0
+        return 0
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the checkpoint visible; returns its record's path.
+
+        Raises GenerationOver when another generation has opened the log since.
+        """
+        number = self._number + 1
+        try:
+            created = self._store.create(record_path(number), encode(manifest))
+        except ValueError as error:
+            raise CheckpointError(f"a value can't be written as JSON: {error}") from error
+        if not created:
+            raise GenerationOver(
+                self._generation, f"{self._store.url} has been opened by a later generation"
+            )
+        self._number = number
+        return record_path(number)

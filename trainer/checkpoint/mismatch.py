@@ -1,0 +1,65 @@
+"""Why a checkpoint does not fit what it is loaded into: the first differences, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trainer.checkpoint.manifest import Manifest
+
+JSON = Any
+SHOWN = 3
+REMEDY = (
+    "Give the job the model that wrote it, or another checkpoint.directory "
+    "(an empty one starts from scratch)."
+)
+
+
+def identity_fault(saved: Mapping[str, JSON], wanted: Mapping[str, JSON]) -> str | None:
+    """The first differences between two identities, or None."""
+    lines = list(_differences("", dict(saved), dict(wanted)))
+    return _message("it was written by another job", lines)
+
+
+def _differences(path: str, saved: JSON, wanted: JSON) -> Iterable[str]:
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        for key in sorted(saved.keys() | wanted.keys()):
+            name = f"{path}.{key}" if path else str(key)
+            if key not in wanted:
+                yield f"{name} is {saved[key]!r} there and absent here"
+            elif key not in saved:
+                yield f"{name} is {wanted[key]!r} here and absent there"
+            else:
+                yield from _differences(name, saved[key], wanted[key])
+    elif _plain(saved) != _plain(wanted):
+        yield f"{path} is {saved!r} there and {wanted!r} here"
+
+
+def _plain(value: JSON) -> JSON:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def kind_fault(manifest: Manifest, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
+    """The first tensors that are missing there, or of another shape or element type, or None."""
+    lines = []
+    for name, (dtype, shape) in sorted(wanted.items()):
+        saved = manifest.tensors.get(name)
+        if saved is None:
+            lines.append(f"{name} is not in it")
+        elif saved.shape != shape:
+            lines.append(f"{name} is {list(saved.shape)} there and {list(shape)} here")
+        elif saved.dtype != dtype:
+            lines.append(f"{name} is {saved.dtype} there and {dtype} here")
+    return _message("it holds another model", lines)
+
+
+def names_fault(unwanted: Iterable[str]) -> str | None:
+    """The first tensors that nothing here takes, or None."""
+    return _message("it holds another model", [f"{n} has no place here" for n in sorted(unwanted)])
+
+
+def _message(why: str, lines: list[str]) -> str | None:
+    if not lines:
+        return None
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return f"{why}: {'; '.join(lines[:SHOWN])}{more}. {REMEDY}"

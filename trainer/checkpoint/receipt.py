@@ -1,0 +1,64 @@
+"""What one rank wrote, as JSON, and how all ranks' receipts become the manifest. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trainer.checkpoint.datafile import BoxEntry, FileLayout
+from trainer.checkpoint.geometry import Box, coverage_fault
+from trainer.checkpoint.manifest import Chunk, DataFile, Manifest, TensorRecord
+from trainer.errors import CheckpointError
+
+JSON = Any
+
+
+def receipt(
+    path: str, entries: Sequence[BoxEntry], layout: FileLayout, sums: Sequence[Sequence[int]]
+) -> JSON:
+    """A rank's account of the data file it wrote: its size, its boxes, their places and sums."""
+    return {
+        "path": path,
+        "bytes": layout.bytes,
+        "boxes": [
+            [entry.name, entry.dtype, entry.shape, *entry.box, start, of_entry]
+            for entry, start, of_entry in zip(entries, layout.starts, sums, strict=True)
+        ],
+    }
+
+
+def merge(blank: Manifest, receipts: Sequence[JSON]) -> Manifest:
+    """The manifest of all the files; `blank` gives the rest of it. A rank may have no file: None.
+
+    Raises CheckpointError when the boxes don't make up whole tensors.
+    """
+    files: list[DataFile] = []
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {
+        name: (tensor.dtype, tensor.shape) for name, tensor in blank.tensors.items()
+    }
+    chunks: dict[str, list[Chunk]] = {name: [] for name in kinds}
+    for item in receipts:
+        if item is None:
+            continue
+        for name, dtype, shape, offsets, sizes, start, sums in item["boxes"]:
+            kinds.setdefault(name, (dtype, tuple(shape)))
+            box = Box(tuple(offsets), tuple(sizes))
+            chunks.setdefault(name, []).append(Chunk(box, len(files), start, tuple(sums)))
+        files.append(DataFile(item["path"], item["bytes"]))
+    for name, (_, shape) in kinds.items():
+        fault = coverage_fault(shape, [chunk.box for chunk in chunks[name]])
+        if fault is not None:
+            raise CheckpointError(f"the ranks do not hold all of {name!r}: {fault}")
+    tensors = {
+        name: TensorRecord(*kind, tuple(sorted(chunks[name], key=lambda chunk: chunk.box)))
+        for name, kind in kinds.items()
+    }
+    return replace(blank, tensors=tensors, files=files)
+
+
+def blank(kinds: Mapping[str, tuple[str, tuple[int, ...]]], **fields: Any) -> Manifest:
+    """A manifest whose tensors have no chunks yet, stamped with the present time."""
+    tensors = {name: TensorRecord(dtype, shape, ()) for name, (dtype, shape) in kinds.items()}
+    return Manifest(tensors=tensors, files=(), time=time.time(), **fields)

@@ -1,0 +1,179 @@
+"""Where checkpoints lie: a small port, and the file systems behind it.
+
+Paths are relative to the checkpoint directory, with `/` between their parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+WRITE_BYTES = 8 << 20
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+class Store(Protocol):
+    """All that a checkpoint needs of a file system or object store. Any may raise OSError."""
+
+    url: str
+
+    def write(self, path: str, parts: Iterable[Buffer]) -> int:
+        """Write a new file whole; it is durable when this returns. Returns its bytes."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Make a file appear whole, in one step, or not at all; False when there is one already."""
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """Up to `length` bytes from `start`. Raises FileNotFoundError."""
+
+    def read_into(self, path: str, start: int, target: memoryview) -> int:
+        """Fill the target from `start`; returns the bytes read, fewer only at the file's end."""
+
+    def size(self, path: str) -> int:
+        """The file's bytes. Raises FileNotFoundError."""
+
+    def names(self, path: str) -> list[str]:
+        """What lies directly in a directory; empty when there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file; quiet when there is none."""
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory and what is in it; quiet when there is none."""
+
+    def age(self, path: str, now: float) -> float:
+        """Seconds since the newest change in a directory. Raises FileNotFoundError."""
+
+
+class LocalStore:
+    """A local or shared POSIX file system."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._root = Path(directory).absolute()
+        self.url = str(self._root)
+
+    def write(self, path: str, parts: Iterable[Buffer]) -> int:
+        target = self._root / path
+        self._make(target.parent)
+        written = 0
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            for part in parts:
+                view = memoryview(part).cast("B")
+                while view:
+                    count = os.write(descriptor, view[:WRITE_BYTES])
+                    view = view[count:]
+                    written += count
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._sync(target.parent)
+        return written
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._root / path
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        self.write(str(temporary.relative_to(self._root)), [data])
+        try:
+            return self._rename_new(temporary, target)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _rename_new(self, source: Path, target: Path) -> bool:
+        try:
+            rename_new(source, target)
+        except FileExistsError:
+            return False
+        self._sync(target.parent)
+        return True
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        with (self._root / path).open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if length is None else length)
+
+    def read_into(self, path: str, start: int, target: memoryview) -> int:
+        descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            done = 0
+            while done < len(target):
+                count = os.preadv(descriptor, [target[done:]], start + done)
+                if count == 0:
+                    break
+                done += count
+            return done
+        finally:
+            os.close(descriptor)
+
+    def size(self, path: str) -> int:
+        return (self._root / path).stat().st_size
+
+    def names(self, path: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in (self._root / path).iterdir())
+        except FileNotFoundError:
+            return []
+
+    def remove(self, path: str) -> None:
+        (self._root / path).unlink(missing_ok=True)
+
+    def remove_tree(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / path)
+
+    def age(self, path: str, now: float) -> float:
+        root = self._root / path
+        times = [root.stat().st_mtime]
+        for entry in root.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                times.append(entry.stat().st_mtime)
+        return now - max(times)
+
+    def _make(self, directory: Path) -> None:
+        if directory.is_dir():
+            return
+        self._make(directory.parent)
+        directory.mkdir(exist_ok=True)
+        self._sync(directory.parent)
+
+    def _sync(self, directory: Path) -> None:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename, never onto something: raises FileExistsError, with nothing changed.
+
+    Where the file system has no such rename, a hard link takes its place.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        paths = (os.fsencode(source), os.fsencode(target))
+        if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(code, os.strerror(code), str(target))
+    os.link(source, target)
+    source.unlink()
+
+
+def open_store(directory: str | os.PathLike[str]) -> Store:
+    """The store behind a path or a `file://` URL."""
+    text = os.fspath(directory)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    return LocalStore(text)

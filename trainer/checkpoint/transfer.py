@@ -1,0 +1,175 @@
+"""Bytes between memory and data files: write a rank's boxes, read the boxes it needs.
+
+Imports no torch: memory comes as numpy arrays of bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from trainer.checkpoint.datafile import FileLayout
+from trainer.checkpoint.dtypes import ELEMENT_TYPES
+from trainer.checkpoint.geometry import Box, contiguous, cut_rows, intersect, slices, span, within
+from trainer.checkpoint.manifest import Chunk, Manifest
+from trainer.checkpoint.store import Store
+from trainer.errors import CheckpointDamaged
+
+Bytes = npt.NDArray[np.uint8]
+SLAB_BYTES = 32 << 20
+
+
+def block_sums(data: Bytes, block: int, version: int) -> list[int]:
+    """xxh3-64 of each `block` bytes, seeded with the version."""
+    return [
+        xxhash.xxh3_64_intdigest(data[at : at + block].data, seed=version)
+        for at in range(0, len(data), block)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A box to read, and where it goes: bytes, row by row, as many as the box has."""
+
+    name: str
+    box: Box
+    target: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Straight:
+    """A byte range of a chunk that is also one range of the target."""
+
+    chunk: Chunk
+    length: int
+    first: int
+    last: int
+    target: Bytes
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.chunk.file, self.chunk.start + self.first
+
+
+@dataclass(frozen=True, slots=True)
+class _Strided:
+    """A part of a chunk that lies scattered in it or in the target; `size` bytes an element."""
+
+    chunk: Chunk
+    size: int
+    source: Box
+    wanted: Wanted
+    into: Box
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.chunk.file, self.chunk.start + span(self.chunk.box.sizes, self.source)[0]
+
+
+def read(store: Store, manifest: Manifest, wanted: Iterable[Wanted], *, threads: int = 4) -> int:
+    """Read every wanted box straight into place, verifying each block. Returns bytes read.
+
+    Raises CheckpointDamaged, naming the file, and KeyError for a tensor the manifest lacks.
+    """
+    pieces = [piece for item in wanted for piece in _pieces(manifest, item)]
+    pieces.sort(key=lambda piece: piece.position)
+
+    def read_one(piece: _Straight | _Strided) -> int:
+        if isinstance(piece, _Straight):
+            return _read_range(store, manifest, piece)
+        return _read_strided(store, manifest, piece)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(read_one, pieces))
+
+
+def _pieces(manifest: Manifest, wanted: Wanted) -> Iterator[_Straight | _Strided]:
+    record = manifest.tensors[wanted.name]
+    size = ELEMENT_TYPES[record.dtype].size
+    slab = max(SLAB_BYTES // manifest.block, 1) * manifest.block
+    for chunk in record.chunks:
+        common = intersect(chunk.box, wanted.box)
+        if common is None:
+            continue
+        source, into = within(common, chunk.box), within(common, wanted.box)
+        if contiguous(chunk.box.sizes, source) and contiguous(wanted.box.sizes, into):
+            first, last = (edge * size for edge in span(chunk.box.sizes, source))
+            length = chunk.box.volume * size
+            at = span(wanted.box.sizes, into)[0] * size - first
+            edges = [first, *range(first // slab * slab + slab, last, slab), last]
+            for low, high in pairwise(edges):
+                yield _Straight(chunk, length, low, high, wanted.target[at + low : at + high])
+            continue
+        for part in cut_rows(common, -(-common.volume * size // SLAB_BYTES)):
+            yield _Strided(chunk, size, within(part, chunk.box), wanted, within(part, wanted.box))
+
+
+def _read_range(store: Store, manifest: Manifest, piece: _Straight) -> int:
+    """Read bytes of a chunk; where they end amid a block, the rest of it is read to verify it."""
+    block = manifest.block
+    low = piece.first // block * block
+    high = min(-(-piece.last // block) * block, piece.length)
+    if (low, high) == (piece.first, piece.last):
+        _read_blocks(store, manifest, piece.chunk, low, piece.target)
+    else:
+        data = np.empty(high - low, dtype=np.uint8)
+        _read_blocks(store, manifest, piece.chunk, low, data)
+        piece.target[:] = data[piece.first - low : piece.last - low]
+    return high - low
+
+
+def _read_strided(store: Store, manifest: Manifest, piece: _Strided) -> int:
+    first, last = (edge * piece.size for edge in span(piece.chunk.box.sizes, piece.source))
+    data = np.empty(last - first, dtype=np.uint8)
+    length = piece.chunk.box.volume * piece.size
+    count = _read_range(store, manifest, _Straight(piece.chunk, length, first, last, data))
+    _copy_box(data, piece)
+    return count
+
+
+def _copy_box(data: Bytes, piece: _Strided) -> None:
+    """Copy the box out of the span that covers it: as a strided view of that span."""
+    sizes = piece.chunk.box.sizes
+    strides = [piece.size] * (len(sizes) + 1)
+    strides[-1] = 1
+    for dim in range(len(sizes) - 2, -1, -1):
+        strides[dim] = strides[dim + 1] * sizes[dim + 1]
+    source = np.lib.stride_tricks.as_strided(
+        data, (*piece.source.sizes, piece.size), strides, writeable=False
+    )
+    target = piece.wanted.target.reshape((*piece.wanted.box.sizes, piece.size))
+    target[slices(piece.into)] = source
+
+
+def _read_blocks(store: Store, manifest: Manifest, chunk: Chunk, start: int, target: Bytes) -> None:
+    path = manifest.files[chunk.file].path
+    try:
+        count = store.read_into(path, chunk.start + start, target.data)
+    except FileNotFoundError as error:
+        raise CheckpointDamaged(f"{path} is missing from {store.url}") from error
+    if count != len(target):
+        raise CheckpointDamaged(f"{path} in {store.url} is cut short")
+    index = start // manifest.block
+    for at, found in enumerate(block_sums(target, manifest.block, manifest.version)):
+        if found != chunk.sums[index + at]:
+            raise CheckpointDamaged(
+                f"{path} in {store.url} is altered at byte "
+                f"{chunk.start + start + at * manifest.block}: its checksum is not the manifest's"
+            )
+
+
+def write(store: Store, path: str, layout: FileLayout, data: Iterable[Bytes]) -> None:
+    """Write a data file: its header, then the boxes' bytes in the layout's order."""
+    store.write(path, _parts(layout, data))
+
+
+def _parts(layout: FileLayout, data: Iterable[Bytes]) -> Iterator[memoryview]:
+    yield memoryview(layout.header)
+    for item in data:
+        yield item.data
