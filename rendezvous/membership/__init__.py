@@ -40,7 +40,7 @@ from rendezvous.membership.events import (
     Tick,
     WorkerFailed,
 )
-from rendezvous.membership.record import Drain, Ended, Record, StepFailure
+from rendezvous.membership.record import Drain, Ended, Failure, Record
 from rendezvous.membership.spec import JobSpec
 from rendezvous.membership.transition import Membership
 from rendezvous.membership.view import JobView, NodeView
@@ -56,6 +56,7 @@ __all__ = [
     "EndJob",
     "Ended",
     "Event",
+    "Failure",
     "Finished",
     "JobSpec",
     "JobView",
@@ -75,7 +76,6 @@ __all__ = [
     "Resumed",
     "Running",
     "ScaleAsked",
-    "StepFailure",
     "StopAsked",
     "StreamLost",
     "Tick",

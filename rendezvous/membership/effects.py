@@ -24,8 +24,9 @@ class Persist:
 class Publish:
     """Tell the nodes in `to` that this generation has begun.
 
-    For a new generation `to` is its members, and the nodes that were in the last one and are not
-    in this one (so that they stop). To one node alone it is a repetition of what it has missed.
+    For a new generation `to` is its members, and those who were in the last one and are not in
+    this one: they stop, and can hand their state over to the members. To one node alone it is a
+    repetition of what it has missed.
     """
 
     generation: Generation
@@ -43,9 +44,14 @@ class AskBoundary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepSpare:
-    """Tell the node that it waits, and for what."""
+    """Tell the node that it waits, and for what.
+
+    Every generation up to number `generation` is over for it: if its workers are in one, they
+    must be interrupted.
+    """
 
     node: str
+    generation: int
     reason: str
 
 
@@ -70,15 +76,24 @@ class AskDrain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainDone:
-    """Tell the node that the others have its state: it may go now."""
+    """Tell the node that it may go now.
+
+    `handed_over`: the others run on with its state; if not, nobody could take it over, and the
+    node should save what it has, where it can.
+    """
 
     node: str
+    handed_over: bool
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndJob:
-    """Tell the nodes that the job is over: completed, failed, or stopped (it can be resumed)."""
+    """Tell the nodes that the job is over: completed, failed or stopped.
+
+    A stopped job can be resumed. Nodes that still train when they hear of it finish the step,
+    save a checkpoint together and go.
+    """
 
     status: str
     reason: str

@@ -7,7 +7,7 @@ leaders share a clock: a new leader starts its waits anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rendezvous.generation import Generation
@@ -26,12 +26,20 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepFailure:
-    """A failure at a step, kept as evidence until a later step fails or the budget is used up."""
+class Failure:
+    """One failure of workers, kept as evidence.
+
+    `rank` is global, -1 if no single one is to blame; `step` is -1 outside of steps. `own` is
+    whether the job brought it on itself, as far as one failure alone can tell; `counted` is
+    whether it was held against the job.
+    """
 
     step: int
     node: str
-    cause: str
+    rank: int
+    own: bool
+    counted: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +64,10 @@ class Record:
     target: int | None = None
     """How many nodes an operator asked for."""
     drains: Mapping[str, Drain] = field(default_factory=dict)
-    failures: Mapping[str, int] = field(default_factory=dict)
-    """Worker failures by node."""
     set_aside: Mapping[str, str] = field(default_factory=dict)
     """Nodes that are not taken in any more, and why."""
-    step_failures: tuple[StepFailure, ...] = ()
-    finished: tuple[str, ...] = ()
-    """Members of the generation that have completed the job."""
+    evidence: tuple[Failure, ...] = ()
+    """The latest failures, oldest first."""
     ended: Ended | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,12 +83,8 @@ class Record:
                 node: {"incarnation": d.incarnation, "grace": d.grace, "reason": d.reason}
                 for node, d in self.drains.items()
             },
-            "failures": dict(self.failures),
             "set_aside": dict(self.set_aside),
-            "step_failures": [
-                {"step": f.step, "node": f.node, "cause": f.cause} for f in self.step_failures
-            ],
-            "finished": list(self.finished),
+            "evidence": [asdict(failure) for failure in self.evidence],
             "ended": None
             if self.ended is None
             else {"status": self.ended.status, "reason": self.ended.reason},
@@ -110,12 +111,17 @@ class Record:
                 node: Drain(incarnation=d["incarnation"], grace=d["grace"], reason=d["reason"])
                 for node, d in data.get("drains", {}).items()
             },
-            failures=dict(data.get("failures", {})),
             set_aside=dict(data.get("set_aside", {})),
-            step_failures=tuple(
-                StepFailure(step=f["step"], node=f["node"], cause=f["cause"])
-                for f in data.get("step_failures", ())
+            evidence=tuple(
+                Failure(
+                    step=failure["step"],
+                    node=failure["node"],
+                    rank=failure["rank"],
+                    own=failure["own"],
+                    counted=failure["counted"],
+                    text=failure["text"],
+                )
+                for failure in data.get("evidence", ())
             ),
-            finished=tuple(data.get("finished", ())),
             ended=None if ended is None else Ended(status=ended["status"], reason=ended["reason"]),
         )

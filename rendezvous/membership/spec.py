@@ -25,7 +25,7 @@ class JobSpec:
     node_failures: int = 3
     """A node on which workers fail so often is set aside."""
     step_failures: int = 3
-    """A step that fails so often, on as many nodes as there are up to so many, fails the job."""
+    """A step that fails so often, on different nodes where there are several, fails the job."""
     join_timeout: float = 600.0
     """How long the first generation may wait for `min_nodes`."""
     last_call: float = 1.0
@@ -39,7 +39,7 @@ class JobSpec:
     boundary_timeout: float = 60.0
     """How long the members may take to leave at the next step boundary."""
     grow_interval: float = 30.0
-    """A generation lasts at least so long before it ends only to take in more nodes."""
+    """The job grows (or begins, or begins again) at most once in this time."""
     wait: float = 600.0
     """How long a job that has lost too many nodes waits for others before it stops."""
 

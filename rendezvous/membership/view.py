@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rendezvous.generation import Generation
+from rendezvous.membership.job import Job, Phase, counted
 from rendezvous.membership.record import Ended
 
 
@@ -41,3 +42,22 @@ class JobView:
     nodes: tuple[NodeView, ...]
     set_aside: dict[str, str]
     ended: Ended | None
+
+
+def waiting_for(job: Job) -> str:
+    """What the next generation waits for, in words."""
+    if job.record is None or job.record.ended is not None:
+        return ""
+    if job.active is None:
+        return f"nodes: {len(job.ready)} here, at least {job.spec.min_nodes} needed"
+    if job.lost or job.failed:
+        if len(job.absent):
+            return f"{counted(len(job.absent), 'node')} to come back after a change of leader"
+        if len(job.doubted):
+            return f"{counted(len(job.doubted), 'node')} with a broken connection"
+        return "a socket for the store"
+    if job.boundary is not None:
+        inside = job.phases[Phase.ENTERING] + job.phases[Phase.RUNNING]
+        reasons = "; ".join(job.boundary.reasons)
+        return f"{counted(inside, 'node')} to reach a step boundary ({reasons})"
+    return ""

@@ -1,0 +1,89 @@
+"""What members say about their workers in the active generation.
+
+A report about any other generation is late, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rendezvous.membership.arrivals import unknown
+from rendezvous.membership.events import Finished, Left, Listening, Running, WorkerFailed
+from rendezvous.membership.job import Job, Node, Phase
+
+Report = Listening | Running | Left | WorkerFailed | Finished
+
+
+def _speaker(job: Job, event: Report) -> Node | None:
+    """The node, if it has a seat in the generation that it speaks of."""
+    node = job.nodes.get(event.node)
+    if node is None or node.member.incarnation != event.incarnation:
+        unknown(job, event.node, event.incarnation)
+        return None
+    active = job.active
+    if active is None or event.generation != active.number or not node.seated:
+        return None
+    return node
+
+
+def _open(node: Node, endpoint: str) -> None:
+    if endpoint:
+        node.member = replace(node.member, store_endpoint=endpoint)
+        node.fresh = True
+
+
+def listening(job: Job, event: Listening) -> None:
+    node = job.nodes.get(event.node)
+    spare = node is not None and not node.seated
+    if node is not None and spare and node.member.incarnation == event.incarnation:
+        _open(node, event.store_endpoint)
+    elif (speaker := _speaker(job, event)) is not None:
+        _open(speaker, event.store_endpoint)
+
+
+def running(job: Job, event: Running) -> None:
+    node = _speaker(job, event)
+    if node is None:
+        return
+    _open(node, event.store_endpoint)
+    if node.phase is Phase.ENTERING:
+        job.move(event.node, Phase.RUNNING)
+
+
+def left(job: Job, event: Left) -> None:
+    node = _speaker(job, event)
+    if node is None:
+        return
+    _open(node, event.store_endpoint)
+    if node.phase not in (Phase.ENTERING, Phase.RUNNING):
+        return
+    node.version = event.version
+    job.move(event.node, Phase.LEFT)
+    if job.boundary is None and job.deserted is None:
+        why = f": {event.cause}" if event.cause else ""
+        reason = f"node {event.node} left generation {event.generation} by itself{why}"
+        job.deserted = (job.now, event.node, event.version, reason)
+
+
+def worker_failed(job: Job, event: WorkerFailed) -> None:
+    node = _speaker(job, event)
+    if node is None:
+        return
+    _open(node, event.store_endpoint)
+    if any(other.node == event.node and other.rank == event.rank for other in job.failed):
+        return
+    job.failed.append(event)
+    if node.phase in (Phase.ENTERING, Phase.RUNNING):
+        job.move(event.node, Phase.LEFT)
+
+
+def finished(job: Job, event: Finished) -> None:
+    node = _speaker(job, event)
+    if node is None:
+        return
+    if event.status == "failed":
+        why = f": {event.reason}" if event.reason else ""
+        job.end("failed", f"node {event.node} gave the job up{why}")
+        return
+    node.finish = event.status
+    job.move(event.node, Phase.FINISHED)
