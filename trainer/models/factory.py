@@ -1,0 +1,185 @@
+"""From the `model` section to what training needs to know: the reference decoder's, or the user's.
+
+A factory returns a `ModelSpec`, or a plain module: that one is trained with FSDP alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.errors import JobError
+from trainer.job import Job
+from trainer.mesh.stages import stage_layers
+from trainer.models.dropout import set_sequence_offset
+from trainer.models.init import InitRule
+from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
+from trainer.models.loss import summed_cross_entropy
+from trainer.models.spec import ModelSpec, Stage
+from trainer.models.tensor_plan import decoder_tensor_plan
+
+
+def build_spec(job: Job) -> ModelSpec:
+    """What the job trains.
+
+    Raises:
+        JobError: the factory can't be found, can't be called or returns something else.
+    """
+    if job.model.factory is None:
+        return decoder_spec(job)
+    factory = find_factory(job.model.factory, "model.factory")
+    arguments = job.model.args
+    with torch.device("meta"):
+        made = call_factory(factory, arguments, f"model.factory ({job.model.factory})")
+    if isinstance(made, ModelSpec):
+        return made
+    if not isinstance(made, nn.Module):
+        raise JobError(
+            f"model.factory: {job.model.factory} returned {type(made).__name__}; "
+            "it must return an nn.Module or a ModelSpec"
+        )
+    return module_spec(lambda: factory(**arguments), job.run.seed)
+
+
+def decoder_spec(job: Job) -> ModelSpec:
+    """The reference decoder and its plans."""
+    sizes, seq_len, seed = job.model.sizes(), job.data.seq_len, job.run.seed
+    head = sizes.embedding_parameters / sizes.layer_parameters
+
+    def build(stage: Stage) -> Decoder:
+        layers = stage_layers(sizes.layers, stage.count, first_weight=head / 2, last_weight=head)[
+            stage.index
+        ]
+        return Decoder(
+            sizes, seq_len, layers=layers, seed=seed, first=stage.is_first, last=stage.is_last
+        )
+
+    return ModelSpec(
+        build=build,
+        after_materialize=_reset_decoder_buffers,
+        blocks=_decoder_blocks,
+        init_rule=lambda name: decoder_init_rule(name, sizes.layers),
+        loss=summed_cross_entropy,
+        tensor_plan=None if sizes.tied else decoder_tensor_plan,
+        shard_sequence=lambda module, rank, size: set_sequence_offset(
+            module, rank * (seq_len // size)
+        ),
+        stages=1 if sizes.tied else sizes.layers,
+        hidden_size=sizes.dim,
+        vocab=sizes.vocab,
+        flops_per_token=flops_per_token(sizes, seq_len),
+    )
+
+
+def _reset_decoder_buffers(module: nn.Module, device: torch.device) -> None:
+    assert isinstance(module, Decoder)
+    module.reset_buffers(device)
+
+
+def _decoder_blocks(module: nn.Module) -> Sequence[nn.Module]:
+    assert isinstance(module, Decoder)
+    return list(module.layers.values())
+
+
+class Keyless(nn.Module):
+    """A user's module, which takes tokens and knows nothing of samples' keys."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.module(tokens)
+        return logits
+
+
+def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
+    """A plain module of the user's own, begun with the values its own code gives it.
+
+    `make` is called on the CPU too, once, with torch's generator seeded, so that every rank
+    and every mesh starts from the same values; each rank then holds the whole model for a while.
+    """
+
+    def build(_: Stage) -> nn.Module:
+        module = make()
+        takes_keys = "keys" in inspect.signature(module.forward).parameters
+        return module if takes_keys else Keyless(module)
+
+    @cache
+    def whole() -> nn.Module:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(seed)
+            return build(Stage(index=0, count=1))
+
+    def given(name: str) -> Callable[[], Tensor]:
+        return lambda: whole().get_parameter(name).detach()
+
+    def fill_buffers(module: nn.Module, device: torch.device) -> None:
+        values = dict(whole().named_buffers())
+        for name, buffer in module.named_buffers():
+            buffer.copy_(values[name].to(device))
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return summed_cross_entropy(logits, targets)
+
+    return ModelSpec(
+        build=build,
+        after_materialize=fill_buffers,
+        blocks=largest_list,
+        init_rule=lambda name: InitRule("given", given=given(name)),
+        loss=loss,
+    )
+
+
+def largest_list(module: nn.Module) -> Sequence[nn.Module]:
+    """The children of the module list that holds the most parameters: usually, the blocks."""
+    lists = [
+        part
+        for part in module.modules()
+        if isinstance(part, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+    ]
+    if not lists:
+        return []
+    chosen = max(lists, key=lambda part: sum(value.numel() for value in part.parameters()))
+    return [child for child in chosen.children() if any(True for _ in child.parameters())]
+
+
+def find_factory(address: str, key: str) -> Callable[..., Any]:
+    """The function at `package.module:function`.
+
+    Raises:
+        JobError: there is none.
+    """
+    module_name, _, function_name = address.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise JobError(
+            f"{key}: can't import {module_name}: {error}; is its directory on PYTHONPATH?"
+        ) from error
+    found: Any = module
+    for part in function_name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise JobError(f"{key}: {module_name} has no function {function_name}")
+    function: Callable[..., Any] = found
+    return function
+
+
+def call_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
+    """Call it with the job's arguments.
+
+    Raises:
+        JobError: the arguments don't fit its parameters.
+    """
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise JobError(f"{what}: its args don't fit: {error}") from None
+    return factory(**arguments)
