@@ -13,6 +13,8 @@ from rendezvous.generation import Generation, Member
 from rendezvous.membership.spec import JobSpec
 from rendezvous.wire import rendezvous_pb2 as wire
 
+BEAT = wire.AgentMessage(beat=wire.Beat()).SerializeToString()
+"""Every beat there is."""
 MAX_ROSTER_BYTES = 64 << 20
 _SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
 

@@ -19,7 +19,6 @@ from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
 PROTOCOL = 1
-BEAT = wire.AgentMessage(beat=wire.Beat()).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class SessionProtocol:
         self._boundary = 0
         self._refusal = ""
         self._heard = now
+        self._silence = timeouts.silence
         self._down_since: float | None = None
         self.generation = 0
         self.attending = False
@@ -99,7 +99,7 @@ class SessionProtocol:
 
     def silent(self, now: float) -> bool:
         """Whether the stream should be given up."""
-        limit = self._timeouts.silence if self.attending else self._timeouts.answer
+        limit = self._silence if self.attending else self._timeouts.answer
         return now - self._heard > limit
 
     def lost(self, now: float) -> list[SessionEvent]:
@@ -145,7 +145,7 @@ class SessionProtocol:
         self._heard = now
         match message.WhichOneof("body"):
             case "welcome":
-                return self._welcome()
+                return self._welcome(message.welcome)
             case "generation_began":
                 return self._generation(message.generation_began)
             case "ack":
@@ -165,11 +165,17 @@ class SessionProtocol:
                 return [events.JobEnded(message.job_ended.status, message.job_ended.reason)]
             case "refused":
                 return self._refused(message.refused.reason, message.refused.retryable, now)
-            case "problem":
+            case "pulse":
+                self._expect_pulse(message.pulse.next_ms)
+            case "problem" if not self.attending:
                 return self._refused(message.problem.detail, False, now)
         return []
 
-    def _welcome(self) -> list[SessionEvent]:
+    def _expect_pulse(self, milliseconds: int) -> None:
+        self._silence = max(self._timeouts.silence, 2.5 * milliseconds / 1000)
+
+    def _welcome(self, message: wire.Welcome) -> list[SessionEvent]:
+        self._expect_pulse(message.pulse_ms)
         self.attending = True
         self._failures = 0
         self._refusal = ""

@@ -16,13 +16,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from rendezvous.codec import BEAT
 from rendezvous.errors import ConfigurationError, MessageError
 from rendezvous.membership.spec import JobSpec
 from rendezvous.security import Security
 from rendezvous.session.channels import Channels
 from rendezvous.session.events import SessionEvent
 from rendezvous.session.identity import NodeIdentity
-from rendezvous.session.protocol import BEAT, SessionProtocol
+from rendezvous.session.protocol import SessionProtocol
 from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 

@@ -350,8 +350,10 @@ class Ack(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class Pulse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("next_ms",)
+    NEXT_MS_FIELD_NUMBER: _ClassVar[int]
+    next_ms: int
+    def __init__(self, next_ms: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("run_id",)

@@ -1,0 +1,35 @@
+"""What a job asks its keeper to do, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rendezvous.membership import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Put the record into the store; what follows waits until it is there.
+
+    Of several that wait only the last need be written: a record is the whole state.
+    """
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One encoded ServiceMessage to each of the streams that are still open."""
+
+    streams: tuple[int, ...]
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a stream when all that was sent before is on its way."""
+
+    stream: int
+
+
+Action = Write | Send | Close

@@ -1,0 +1,139 @@
+"""The bounds of what a service takes from the wire. A message that breaks one changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from google.protobuf.message import DecodeError
+
+from rendezvous.errors import MessageError
+from rendezvous.wire import rendezvous_pb2 as wire
+
+MAX_MESSAGE_BYTES = 64 << 10
+MAX_RUN_ID = 128
+MAX_NODE = 253
+MAX_HOST = 253
+MAX_ENDPOINT = 264
+MAX_TEXT = 1024
+MAX_ENTRIES = 32
+MAX_ENTRY = 256
+MAX_LABEL = 128
+MAX_SLOTS = 1024
+MAX_NODES = 65_536
+MAX_SECONDS = 366 * 86_400.0
+MAX_NUMBER = 1 << 62
+RESUME_KEY_BYTES = (16, 64)
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_ENDPOINT = re.compile(r"[A-Za-z0-9._:\[\]%-]+:[0-9]{1,5}")
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]%-]+")
+
+
+def agent_message(data: bytes) -> wire.AgentMessage:
+    """Parse and check; raises MessageError."""
+    try:
+        message = wire.AgentMessage.FromString(data)
+    except DecodeError as error:
+        raise _invalid("not an AgentMessage") from error
+    body = message.WhichOneof("body")
+    _at_most("sequence", message.sequence, MAX_NUMBER)
+    match body:
+        case "join":
+            _join(message.join)
+        case "running":
+            _store_endpoint(message.running.store_endpoint)
+        case "listening":
+            _store_endpoint(message.listening.store_endpoint)
+        case "left":
+            _store_endpoint(message.left.store_endpoint)
+            _text("cause", message.left.cause)
+        case "worker_failed":
+            _store_endpoint(message.worker_failed.store_endpoint)
+            _text("cause", message.worker_failed.cause)
+            _at_most("rank", message.worker_failed.rank, MAX_NODES * MAX_SLOTS)
+        case "drain":
+            seconds("grace", message.drain.grace)
+            _text("reason", message.drain.reason)
+        case "finished":
+            if message.finished.status not in ("completed", "stopped", "failed"):
+                raise _invalid("status must be completed, stopped or failed")
+            _text("reason", message.finished.reason)
+        case "leave":
+            _text("reason", message.leave.reason)
+        case "report":
+            _mapping("status", message.report.status, MAX_ENTRY)
+        case None:
+            raise _invalid("no body this service knows")
+    if body not in ("join", "beat", "report") and message.sequence == 0:
+        raise _invalid(f"a {body} needs a sequence number")
+    return message
+
+
+def run_id(name: str) -> None:
+    _name("run_id", name, _RUN_ID, MAX_RUN_ID)
+
+
+def node(name: str) -> None:
+    _name("node", name, _NODE, MAX_NODE)
+
+
+def seconds(name: str, value: float) -> None:
+    if not 0 <= value <= MAX_SECONDS:
+        raise _invalid(f"{name} must be 0 to {MAX_SECONDS:g} seconds")
+
+
+def reason(text: str) -> None:
+    _text("reason", text)
+
+
+def _join(join: wire.Join) -> None:
+    if join.protocol != 1:
+        raise _invalid(f"this service speaks version 1 of the protocol, not {join.protocol}")
+    run_id(join.run_id)
+    node(join.node)
+    if not 1 <= join.slots <= MAX_SLOTS:
+        raise _invalid(f"slots must be 1 to {MAX_SLOTS}")
+    _at_most("incarnation", join.incarnation, MAX_NUMBER)
+    _name("host", join.host, _HOST, MAX_HOST)
+    _store_endpoint(join.store_endpoint)
+    _mapping("labels", join.labels, MAX_LABEL)
+    if not RESUME_KEY_BYTES[0] <= len(join.resume_key) <= RESUME_KEY_BYTES[1]:
+        raise _invalid("resume_key must be 16 to 64 bytes")
+    _at_most("spec.max_nodes", join.spec.max_nodes, MAX_NODES)
+    for descriptor, value in join.spec.ListFields():
+        if isinstance(value, float):
+            seconds(f"spec.{descriptor.name}", value)
+
+
+def _name(what: str, name: str, pattern: re.Pattern[str], most: int) -> None:
+    if len(name) > most or not pattern.fullmatch(name):
+        raise _invalid(f"{what} must match {pattern.pattern} and have at most {most} characters")
+
+
+def _store_endpoint(endpoint: str) -> None:
+    if endpoint:
+        _name("store_endpoint", endpoint, _ENDPOINT, MAX_ENDPOINT)
+
+
+def _text(what: str, text: str) -> None:
+    if len(text) > MAX_TEXT or not all(c.isprintable() or c in "\n\t" for c in text):
+        raise _invalid(f"{what} must be at most {MAX_TEXT} printable characters")
+
+
+def _mapping(what: str, entries: Mapping[str, str], most: int) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise _invalid(f"{what} must have at most {MAX_ENTRIES} entries")
+    for key, value in entries.items():
+        if not key or len(key) > most or len(value) > most or not (key + value).isprintable():
+            raise _invalid(f"{what} must hold printable text of at most {most} characters")
+
+
+def _at_most(what: str, value: int, most: int) -> None:
+    if value > most:
+        raise _invalid(f"{what} must be at most {most}")
+
+
+def _invalid(detail: str) -> MessageError:
+    return MessageError(wire.CODE_INVALID, detail)

@@ -1,0 +1,131 @@
+"""Carries out what one job decides: writes first, then words, and a tick when it is time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from rendezvous.errors import Deposed, StoreRefused
+from rendezvous.membership import Record
+from rendezvous.service.actions import Action, Close, Send, Write
+from rendezvous.service.job import Job
+from rendezvous.service.metrics import Metrics
+from rendezvous.service.outbox import Outbox
+from rendezvous.service.records import encode_record, job_key
+from rendezvous.store import Leadership, Put
+
+log = logging.getLogger(__name__)
+
+PAUSE_WHEN_REFUSED = 1.0
+
+
+class Keeper:
+    """One job under this leader. `outboxes` are the service's open streams."""
+
+    def __init__(
+        self,
+        job: Job,
+        leadership: Leadership,
+        outboxes: Mapping[int, Outbox],
+        metrics: Metrics,
+    ) -> None:
+        self.job = job
+        self._leadership = leadership
+        self._outboxes = outboxes
+        self._metrics = metrics
+        self._waiting: deque[Action] = deque()
+        self._writing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.ended_at: float | None = None
+
+    def run(self, decide: Callable[[float], Sequence[Action]]) -> None:
+        """Let the job decide, and act on it. Whatever `decide` raises is raised."""
+        self._waiting.extend(decide(self._loop.time()))
+        self._advance()
+        self._arm()
+
+    def close(self) -> None:
+        """Do nothing more: another leads, or the service stops."""
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    async def settle(self) -> None:
+        """Return when everything decided so far was carried out."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def beat(self, stream: int) -> None:
+        # A beat only puts deadlines off, so the timer may stand.
+        if actions := self.job.beat(stream, self._loop.time()):
+            self._waiting.extend(actions)
+            self._advance()
+
+    def _advance(self) -> None:
+        if self._writing is not None:
+            return
+        while self._waiting:
+            action = self._waiting.popleft()
+            if isinstance(action, Write):
+                self._writing = asyncio.create_task(self._write(action.record))
+                return
+            self._speak(action)
+
+    def _speak(self, action: Send | Close) -> None:
+        if isinstance(action, Close):
+            if (outbox := self._outboxes.get(action.stream)) is not None:
+                outbox.close()
+            return
+        now = self._loop.time()
+        for stream in action.streams:
+            if (outbox := self._outboxes.get(stream)) is not None:
+                outbox.put(action.message, now)
+        self._metrics.sent(len(action.streams))
+
+    async def _write(self, record: Record) -> None:
+        key = job_key(self.job.run_id)
+        try:
+            while True:
+                record = self._newest(record)
+                try:
+                    with self._metrics.store_write():
+                        await self._leadership.write([Put(key, encode_record(record))])
+                    break
+                except StoreRefused as error:
+                    # A full store is mended by its operator; until then only time is lost.
+                    log.error("job %s: the store refuses a write: %s", self.job.run_id, error)
+                    await asyncio.sleep(PAUSE_WHEN_REFUSED)
+        except Deposed as error:
+            log.warning("job %s: %s", self.job.run_id, error)
+            self._waiting.clear()
+            return
+        finally:
+            self._writing = None
+        self._advance()
+
+    def _newest(self, record: Record) -> Record:
+        """What waits behind holds all that is before it: one write does for all of them."""
+        for action in self._waiting:
+            if isinstance(action, Write):
+                record = action.record
+        self._waiting = deque(a for a in self._waiting if not isinstance(a, Write))
+        return record
+
+    def _arm(self) -> None:
+        deadline = self.job.next_deadline()
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.run(self.job.tick)

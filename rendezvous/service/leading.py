@@ -1,0 +1,113 @@
+"""Who leads: stands for election, and knows the leader when it is another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from rendezvous.errors import StoreError
+from rendezvous.service.records import LEADER, LeaderRecord
+from rendezvous.store import Changes, Entry, Leadership, Snapshot, Store, elect, follow
+
+log = logging.getLogger(__name__)
+
+PAUSE_AFTER_ERROR = 0.5
+
+Lead = Callable[[Leadership], Awaitable[None]]
+
+
+class Candidate:
+    """Stands for election for good; `lead` runs for as long as this replica leads."""
+
+    def __init__(self, store: Store, *, address: str, lease: float, lead: Lead) -> None:
+        self._store = store
+        self._address = address
+        self._lease = lease
+        self._lead = lead
+        self._changed = asyncio.Event()
+        self._standing: asyncio.Task[None] | None = None
+        self.leader = ""
+        """Address of the leader as the store tells it; empty while there is none."""
+
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[None]:
+        self._standing = asyncio.create_task(self._stand(), name="election")
+        following = asyncio.create_task(self._follow(), name="who leads")
+        try:
+            yield
+        finally:
+            await self.withdraw()
+            following.cancel()
+            await asyncio.wait([following])
+
+    async def withdraw(self) -> None:
+        """Stop leading, or standing; the next one is let in at once."""
+        if self._standing is not None:
+            self._standing.cancel()
+            await asyncio.wait([self._standing])
+
+    async def successor(self, timeout: float) -> str:
+        """Who leads after this one has resigned; empty when nobody does in time."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.leader in ("", self._address):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return ""
+        return self.leader
+
+    async def _stand(self) -> None:
+        record = LeaderRecord(address=self._address).encode()
+        while True:
+            try:
+                leadership = await elect(self._store, LEADER, record, ttl=self._lease)
+            except StoreError as error:
+                log.error("cannot stand for election: %s", error)
+                await asyncio.sleep(PAUSE_AFTER_ERROR)
+                continue
+            log.info("leading, with token %d", leadership.token)
+            leading = asyncio.ensure_future(self._lead(leadership))
+            lost = asyncio.create_task(leadership.lost())
+            try:
+                await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)
+                log.warning(
+                    "no longer leading: %s", lost.result() if lost.done() else "could not restore"
+                )
+            finally:
+                leading.cancel()
+                lost.cancel()
+                await asyncio.wait([leading, lost])
+                await leadership.resign()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for told in follow(self._store, LEADER):
+                    self._hear(told)
+            except StoreError as error:
+                log.debug("cannot see who leads: %s", error)
+            await asyncio.sleep(PAUSE_AFTER_ERROR)
+
+    def _hear(self, told: Snapshot | Changes) -> None:
+        if isinstance(told, Snapshot):
+            entry = next((e for e in told.entries if e.key == LEADER), None)
+        else:
+            mine = [change for change in told.changes if change.key == LEADER]
+            if not mine:
+                return
+            entry = mine[-1].entry
+        self.leader = _address(entry)
+        self._changed.set()
+
+
+def _address(entry: Entry | None) -> str:
+    if entry is None:
+        return ""
+    try:
+        return LeaderRecord.decode(entry.value).address
+    except ValueError as error:
+        log.error("%s: %s", LEADER, error)
+        return ""

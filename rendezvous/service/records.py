@@ -1,0 +1,63 @@
+"""Where and how the service keeps jobs in the store.
+
+    /remesh/v1/<run_id>/job      one job's record: JSON; from 128 KiB on compressed with zlib
+    /remesh/leader               who leads: JSON, under a lease
+
+One job is one key, so that a generation is one write in one transaction, however many nodes it has.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+
+from rendezvous.membership import Record
+
+LEADER = "/remesh/leader"
+JOBS = "/remesh/v1/"
+PLAIN_BYTES = 128 << 10
+MAX_BYTES = 64 << 20
+
+
+def job_key(run_id: str) -> str:
+    return f"{JOBS}{run_id}/job"
+
+
+def run_id_of(key: str) -> str | None:
+    """The job whose record the key holds; None for another key."""
+    run_id, _, rest = key.removeprefix(JOBS).partition("/")
+    return run_id if rest == "job" else None
+
+
+def encode_record(record: Record) -> bytes:
+    text = json.dumps(record.to_dict(), separators=(",", ":")).encode()
+    return text if len(text) < PLAIN_BYTES else zlib.compress(text, 1)
+
+
+def decode_record(value: bytes) -> Record:
+    """Raises ValueError for what no version up to this one has written."""
+    try:
+        if not value.startswith(b"{"):
+            value = zlib.decompressobj().decompress(value, MAX_BYTES)
+        return Record.from_dict(json.loads(value))
+    except (KeyError, TypeError, AttributeError, zlib.error) as error:
+        raise ValueError(f"not a job's record: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderRecord:
+    """Who leads: the address it is reached at."""
+
+    address: str
+
+    def encode(self) -> bytes:
+        return json.dumps({"format": 1, "address": self.address}).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> LeaderRecord:
+        """Raises ValueError for what is not one."""
+        try:
+            return cls(address=str(json.loads(value)["address"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("not a leader's record") from error

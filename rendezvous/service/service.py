@@ -1,0 +1,310 @@
+"""One replica of the service: the jobs it leads, the streams it holds, what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from rendezvous.codec import BEAT
+from rendezvous.errors import MessageError, StoreError
+from rendezvous.security import Tokens
+from rendezvous.service import checks
+from rendezvous.service.actions import Action
+from rendezvous.service.job import Job
+from rendezvous.service.keeper import Keeper
+from rendezvous.service.leading import Candidate
+from rendezvous.service.metrics import Metrics
+from rendezvous.service.outbox import Outbox
+from rendezvous.service.pace import pulse_interval
+from rendezvous.service.records import JOBS, decode_record, job_key, run_id_of
+from rendezvous.store import Delete, Leadership, Store
+from rendezvous.timeouts import Timeouts
+from rendezvous.wire import rendezvous_pb2 as wire
+
+log = logging.getLogger(__name__)
+
+MAX_JOBS = 1000
+MAX_STREAMS = 1 << 16
+MAX_OFFENCES = 10
+MAX_NODES_OF_A_JOB = 20_000
+RETRY_MS = 200
+FORGET_ENDED_AFTER = 86_400.0
+HOUSEKEEPING = 0.25
+
+Read = Callable[[], Awaitable[bytes | None]]
+
+
+class Service:
+    """Needs a running event loop. `address` is where agents and other replicas reach it."""
+
+    def __init__(
+        self, store: Store, *, address: str, tokens: Tokens, timeouts: Timeouts, metrics: Metrics
+    ) -> None:
+        self.address = address
+        self.metrics = metrics
+        self._store = store
+        self._tokens = tokens
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)
+        self._outboxes: dict[int, Outbox] = {}
+        self._keepers: dict[str, Keeper] = {}
+        self._unreadable: dict[str, str] = {}
+        self._leadership: Leadership | None = None
+        self._leading_since = 0.0
+        self._leaving = False
+        self.led = asyncio.Event()
+        """Set while this replica leads."""
+        self.candidate = Candidate(store, address=address, lease=timeouts.lease, lead=self._lead)
+
+    # Leading
+
+    async def _lead(self, leadership: Leadership) -> None:
+        try:
+            await self._restore(leadership)
+            self._leadership = leadership
+            self._leading_since = self._loop.time()
+            self.metrics.leading(True)
+            self.led.set()
+            await self._keep_house(leadership)
+        finally:
+            self._step_down()
+
+    async def _restore(self, leadership: Leadership) -> None:
+        while True:
+            try:
+                entries = (await self._store.list(JOBS)).entries
+                break
+            except StoreError as error:
+                log.warning("cannot read the jobs yet: %s", error)
+                await asyncio.sleep(HOUSEKEEPING)
+        for entry in entries:
+            run_id = run_id_of(entry.key)
+            if run_id is None:
+                continue
+            try:
+                record = decode_record(entry.value)
+            except ValueError as error:
+                # Written by a later version, perhaps: it is left alone, and so is its job.
+                log.error("%s: %s", entry.key, error)
+                self._unreadable[run_id] = str(error)
+                continue
+            keeper = self._keep(run_id, leadership)
+            keeper.run(lambda now, k=keeper, r=record: k.job.restore(r, now))  # type: ignore[misc]
+
+    def _keep(self, run_id: str, leadership: Leadership) -> Keeper:
+        job = Job(
+            run_id,
+            service=self.address,
+            pulse=self._timeouts.pulse,
+            most_nodes=MAX_NODES_OF_A_JOB,
+        )
+        keeper = Keeper(job, leadership, self._outboxes, self.metrics)
+        self._keepers[run_id] = keeper
+        return keeper
+
+    def _step_down(self) -> None:
+        self._leadership = None
+        self.led.clear()
+        self.metrics.leading(False)
+        for keeper in self._keepers.values():
+            keeper.close()
+        self._keepers.clear()
+        self._unreadable.clear()
+        if not self._leaving:
+            self._send_away(self._redirect("the leader has changed"))
+
+    async def leave(self, wait: float) -> None:
+        """Hand over: let another lead, wait for its address, and send the agents there."""
+        self._leaving = True
+        held = bool(self._outboxes)
+        await self.candidate.withdraw()
+        successor = await self.candidate.successor(wait) if held and wait else ""
+        redirect = wire.Redirect(
+            leader=successor, retry_ms=RETRY_MS, reason="this service is stopping"
+        )
+        self._send_away(redirect)
+
+    def _send_away(self, redirect: wire.Redirect) -> None:
+        message = wire.ServiceMessage(redirect=redirect).SerializeToString()
+        for outbox in self._outboxes.values():
+            outbox.put(message, self._loop.time())
+            outbox.close()
+
+    def _redirect(self, reason: str) -> wire.Redirect:
+        leader = self.candidate.leader
+        return wire.Redirect(
+            leader=leader if leader != self.address else "", retry_ms=RETRY_MS, reason=reason
+        )
+
+    async def _keep_house(self, leadership: Leadership) -> None:
+        """Pulses, figures, and the end of jobs that nobody asks about any more."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            now = self._loop.time()
+            interval = pulse_interval(self._timeouts.pulse, len(self._outboxes))
+            pulse = wire.ServiceMessage(pulse=wire.Pulse(next_ms=int(1000 * interval)))
+            message = pulse.SerializeToString()
+            for outbox in self._outboxes.values():
+                if now - outbox.spoke > interval - HOUSEKEEPING:
+                    outbox.put(message, now)
+            for run_id, keeper in list(self._keepers.items()):
+                await self._look_after(run_id, keeper, leadership, now)
+            self.metrics.jobs(len(self._keepers))
+
+    async def _look_after(
+        self, run_id: str, keeper: Keeper, leadership: Leadership, now: float
+    ) -> None:
+        if keeper.job.empty:
+            keeper.close()
+            del self._keepers[run_id]
+            return
+        if generation := keeper.job.generation:
+            self.metrics.generation(run_id, generation.number)
+        if not keeper.job.ended:
+            return
+        keeper.ended_at = keeper.ended_at or now
+        if now - keeper.ended_at > FORGET_ENDED_AFTER:
+            keeper.close()
+            del self._keepers[run_id]
+            self.metrics.forget(run_id)
+            try:
+                await leadership.write([Delete(job_key(run_id))])
+            except StoreError as error:
+                log.warning("job %s stays in the store: %s", run_id, error)
+
+    # One agent
+
+    async def attend(
+        self, read: Read, write: Callable[[bytes], Awaitable[None]], token: str
+    ) -> None:
+        """One stream from beginning to end; cancelled when the peer is gone."""
+        stream = next(self._numbers)
+        try:
+            async with asyncio.timeout(self._timeouts.answer):
+                first = await read()
+        except TimeoutError:
+            first = None
+        if first is None:
+            return
+        outbox = Outbox(stream, self._loop.time())
+        opened = self._open(stream, outbox, first, token)
+        if not isinstance(opened, Keeper):
+            await write(opened.SerializeToString())
+            return
+        reader = asyncio.create_task(self._hear(stream, outbox, opened, read))
+        try:
+            while (message := await outbox.take()) is not None:
+                await write(message)
+        finally:
+            reader.cancel()
+            del self._outboxes[stream]
+            self.metrics.streams(len(self._outboxes))
+            if self._keepers.get(opened.job.run_id) is opened:
+                opened.run(lambda now: opened.job.stream_lost(stream, now))
+
+    def _open(
+        self, stream: int, outbox: Outbox, first: bytes, token: str
+    ) -> Keeper | wire.ServiceMessage:
+        """Bind the stream to the node that joins, or say why not."""
+        try:
+            message = checks.agent_message(first)
+            if message.WhichOneof("body") != "join":
+                raise MessageError(wire.CODE_INVALID, "the first message must be a join")
+            join = message.join
+            if not self._tokens.opens(join.run_id, token):
+                raise MessageError(
+                    wire.CODE_UNAUTHENTICATED, f"the token does not open job {join.run_id}"
+                )
+            if self._leadership is None or self._leaving:
+                return wire.ServiceMessage(redirect=self._redirect("this replica does not lead"))
+            self._make_room(join.run_id)
+            keeper = self._keepers.get(join.run_id) or self._keep(join.run_id, self._leadership)
+            self._outboxes[stream] = outbox
+            try:
+                keeper.run(lambda now: keeper.job.join(stream, join, now))
+            except MessageError:
+                del self._outboxes[stream]
+                raise
+        except MessageError as error:
+            self.metrics.rejected()
+            refused = wire.Refused(
+                reason=str(error),
+                code=error.code,  # type: ignore[arg-type]
+                retryable=error.code == wire.CODE_EXHAUSTED,
+            )
+            return wire.ServiceMessage(refused=refused)
+        self.metrics.received("join")
+        self.metrics.streams(len(self._outboxes))
+        return keeper
+
+    def _make_room(self, run_id: str) -> None:
+        if run_id in self._unreadable:
+            raise MessageError(
+                wire.CODE_EXHAUSTED,
+                f"the stored state of job {run_id} cannot be read: {self._unreadable[run_id]}",
+            )
+        if len(self._outboxes) >= MAX_STREAMS:
+            raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_STREAMS} agents")
+        if run_id not in self._keepers and len(self._keepers) >= MAX_JOBS:
+            raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_JOBS} jobs")
+
+    async def _hear(self, stream: int, outbox: Outbox, keeper: Keeper, read: Read) -> None:
+        beats, offences = self.metrics.beats, 0
+        try:
+            while offences <= MAX_OFFENCES and (data := await read()) is not None:
+                if data == BEAT:
+                    beats.inc()
+                    keeper.beat(stream)
+                elif (problem := self._take(stream, keeper, data)) is not None:
+                    outbox.put(problem, self._loop.time())
+                    offences += 1
+        finally:
+            outbox.close()
+
+    def _take(self, stream: int, keeper: Keeper, data: bytes) -> bytes | None:
+        """Let the job have a message; the problem to answer, if it is a bad one."""
+        try:
+            message = checks.agent_message(data)
+            self.metrics.received(message.WhichOneof("body") or "")
+            keeper.run(lambda now: keeper.job.receive(stream, message, now))
+        except MessageError as error:
+            self.metrics.rejected()
+            problem = wire.Problem(code=error.code, detail=str(error))  # type: ignore[arg-type]
+            return wire.ServiceMessage(problem=problem).SerializeToString()
+        return None
+
+    # Operators
+
+    def status(self, run_id: str, token: str) -> wire.StatusReply:
+        now = self._loop.time()
+        reply = wire.StatusReply(service=self.address, leader=self.candidate.leader)
+        if self._leadership is None:
+            return reply
+        reply.leader = self.address
+        reply.leading_for = now - self._leading_since
+        for name, keeper in sorted(self._keepers.items()):
+            if run_id in ("", name) and self._tokens.opens(name, token):
+                reply.jobs.append(keeper.job.status(now))
+        return reply
+
+    async def operate(
+        self, run_id: str, token: str, decide: Callable[[Job], Callable[[float], Sequence[Action]]]
+    ) -> wire.AdminReply:
+        """Carry out an operator's wish; answers when it is stored. `decide` raises MessageError."""
+        if not self._tokens.opens(run_id, token):
+            return wire.AdminReply(reason=f"the token does not open job {run_id}")
+        if self._leadership is None:
+            leader = self.candidate.leader
+            return wire.AdminReply(reason="this replica does not lead", leader=leader)
+        keeper = self._keepers.get(run_id)
+        if keeper is None:
+            return wire.AdminReply(reason=f"there is no job {run_id}")
+        try:
+            keeper.run(decide(keeper.job))
+        except MessageError as error:
+            return wire.AdminReply(reason=str(error))
+        await keeper.settle()
+        return wire.AdminReply(accepted=True)
