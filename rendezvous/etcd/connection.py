@@ -1,0 +1,135 @@
+"""Calls that end: by an answer, or by a typed error within the deadline, whichever member fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import grpc.aio
+
+from rendezvous.errors import (
+    ConfigurationError,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+from rendezvous.etcd.access import Access
+from rendezvous.etcd.deadlines import Deadlines
+from rendezvous.etcd.endpoint import Endpoint, Metadata
+from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
+from rendezvous.etcd.verdict import Verdict, judge
+from rendezvous.wire import etcd_pb2 as wire
+
+# A member without a leader refuses at once, so that another one is asked.
+REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
+PAUSE = (0.02, 0.1)
+
+
+class Connection:
+    """The members of one cluster, of which one is used until it fails; then the next is.
+
+    `endpoints` are host:port. Raises ConfigurationError when there are none.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        access: Access | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        if not endpoints:
+            raise ConfigurationError("etcd: no endpoint is given")
+        self._access = access or Access()
+        self.deadlines = deadlines or Deadlines()
+        credentials = self._access.credentials()
+        self._endpoints = [Endpoint(address, credentials) for address in endpoints]
+        self._current = random.randrange(len(self._endpoints))
+        self._token = ""
+        self._renewing = asyncio.Lock()
+        self.closed = False
+
+    @property
+    def current(self) -> Endpoint:
+        return self._endpoints[self._current]
+
+    def leave(self, failed: Endpoint) -> None:
+        """Use the next endpoint, unless another call has seen to it already."""
+        if self.current is failed:
+            self._current = (self._current + 1) % len(self._endpoints)
+
+    async def call(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        authenticated: bool = True,
+    ) -> Response:
+        """Ask one member after the other until one answers.
+
+        Raises StoreUnavailable when none did within `deadlines.call`, OutcomeUnknown when one was
+        asked for what is not repeatable and may have done it, and StoreRefused or LeaseLost when
+        one said so.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.deadlines.call
+        failures: list[str] = []
+        renewed = False
+        while (left := deadline - loop.time()) > 0:
+            self.require_open()
+            endpoint = self.current
+            if not await endpoint.reach(min(self.deadlines.connect, left)):
+                failures.append(f"{endpoint.address}: no connection")
+                self.leave(endpoint)
+                continue
+            metadata = await self.metadata() if authenticated else REQUIRE_LEADER
+            left = max(deadline - loop.time(), 0.001)
+            try:
+                return await endpoint.ask(
+                    method, request, timeout=min(self.deadlines.attempt, left), metadata=metadata
+                )
+            except grpc.aio.AioRpcError as error:
+                verdict = judge(error.code(), error.details() or "")
+                why = f"{endpoint.address}: {error.code().name}: {error.details()}"
+            if isinstance(verdict, StoreError):
+                raise verdict
+            if verdict is Verdict.STALE_TOKEN and authenticated and not renewed:
+                renewed = True
+                await self.renew_token(metadata)
+                continue
+            failures.append(why)
+            self.leave(endpoint)
+            if verdict is Verdict.UNCERTAIN and not method.repeatable:
+                raise OutcomeUnknown(f"{method.path}: {why}")
+            await asyncio.sleep(random.uniform(*PAUSE))
+        told = "; ".join(dict.fromkeys(failures[-2 * len(self._endpoints) :])) or "no time left"
+        raise StoreUnavailable(f"{method.path}: not within {self.deadlines.call:g} s: {told}")
+
+    async def metadata(self) -> Metadata:
+        """What goes with every call. Raises NotAuthenticated, StoreUnavailable."""
+        if self._access.user is None:
+            return REQUIRE_LEADER
+        if not self._token:
+            await self.renew_token(())
+        return (*REQUIRE_LEADER, ("token", self._token))
+
+    async def renew_token(self, stale: Metadata) -> None:
+        """Replace the token that `stale` carries, once for all who noticed."""
+        async with self._renewing:
+            if self._token and ("token", self._token) not in stale:
+                return
+            request = wire.AuthenticateRequest(
+                name=self._access.user, password=self._access.password
+            )
+            answer = await self.call(AUTHENTICATE, request, authenticated=False)
+            self._token = answer.token
+
+    def require_open(self) -> None:
+        if self.closed:
+            raise StoreUnavailable("the etcd client is closed")
+
+    async def close(self) -> None:
+        self.closed = True
+        for endpoint in self._endpoints:
+            await endpoint.close()

@@ -1,0 +1,26 @@
+"""How long the client waits, and for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rendezvous.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """All in seconds. Raises ConfigurationError unless 0 < connect ≤ attempt ≤ call."""
+
+    connect: float = 1.0
+    """For a connection to one endpoint."""
+    attempt: float = 1.5
+    """For one endpoint's answer; then the next endpoint is asked."""
+    call: float = 5.0
+    """For all attempts of one call together."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.connect <= self.attempt <= self.call:
+            raise ConfigurationError(
+                f"etcd: deadlines must be 0 < connect ({self.connect:g} s) ≤ attempt "
+                f"({self.attempt:g} s) ≤ call ({self.call:g} s)"
+            )

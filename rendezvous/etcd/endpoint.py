@@ -1,0 +1,106 @@
+"""One member of the cluster: its address, its channel, and one attempt at a call."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+
+from rendezvous.errors import StoreUnavailable
+from rendezvous.etcd.methods import Method, Request, Response
+
+# etcd ends a connection that pings more often than every 5 s, or with no call in flight. Without
+# ping_timeout beside keepalive_timeout, a stopped peer goes unnoticed for a minute.
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.ping_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Endpoint:
+    """The channel is opened by the first call."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        self.address = address
+        self._credentials = credentials
+        self._channel: grpc.aio.Channel | None = None
+
+    async def reach(self, within: float) -> bool:
+        """Wait until it is known whether the member can be reached; False when it takes too long.
+
+        After a failure to connect this is True as well: the call then fails at once, and says why.
+        """
+        channel = self._open()
+        state = channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(within):
+                while state not in SETTLED:
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return True
+
+    async def ask(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout: float,
+        metadata: Metadata,
+    ) -> Response:
+        """One request, one answer; raises grpc.aio.AioRpcError and StoreUnavailable."""
+        if not method.streams:
+            unary = self._open().unary_unary(
+                method.path, method.request.SerializeToString, method.response.FromString
+            )
+            answer: Response = await unary(request, timeout=timeout, metadata=metadata)
+            return answer
+        call = self.stream(method, metadata=metadata, timeout=timeout)
+        try:
+            await call.write(request)
+            first = await call.read()
+            if not isinstance(first, method.response):
+                raise StoreUnavailable(f"{self.address}: the stream ended without an answer")
+            return first
+        finally:
+            call.cancel()
+
+    def stream(
+        self,
+        method: Method[Request, Response],
+        *,
+        metadata: Metadata,
+        timeout: float | None = None,
+    ) -> grpc.aio.StreamStreamCall[Request, Response]:
+        opened = self._open().stream_stream(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
+        return opened(None, timeout=timeout, metadata=metadata)
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self.address, self._credentials, options=OPTIONS
+                )
+        return self._channel
