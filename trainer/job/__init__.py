@@ -7,6 +7,7 @@ from trainer.job.docs import render_docs
 from trainer.job.elastic import ElasticSection, ProbeSection
 from trainer.job.entrypoint import EntrypointSection
 from trainer.job.faults import Fault, parse_fault
+from trainer.job.kubernetes import KubernetesSection
 from trainer.job.model import ModelSection
 from trainer.job.parallel import ParallelSection
 from trainer.job.presets import PRESETS, Sizes
@@ -25,6 +26,7 @@ __all__ = [
     "EntrypointSection",
     "Fault",
     "Job",
+    "KubernetesSection",
     "ModelSection",
     "OptimizerSection",
     "ParallelSection",

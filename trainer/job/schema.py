@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -13,6 +13,7 @@ from trainer.job.data import DataSection
 from trainer.job.elastic import ElasticSection
 from trainer.job.entrypoint import EntrypointSection
 from trainer.job.faults import Fault
+from trainer.job.kubernetes import KubernetesSection
 from trainer.job.model import ModelSection
 from trainer.job.parallel import ParallelSection
 from trainer.job.run import RunSection
@@ -52,8 +53,8 @@ class Job(Section):
     )
     faults: tuple[Fault, ...] = Field((), description="Failures to rehearse.")
     run: RunSection = Field(RunSection(), description="Where the run is kept, and its seed.")
-    kubernetes: dict[str, Any] = Field(
-        default_factory=dict, description="How the job looks on a cluster."
+    kubernetes: KubernetesSection = Field(
+        KubernetesSection(), description="How the job looks on a cluster."
     )
 
     @model_validator(mode="after")
