@@ -2,6 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
+if TYPE_CHECKING:
+    from tests.certificates import Certificates
+    from tests.etcd_server import EtcdCluster, EtcdServer
+
 pytest.register_assert_rewrite("tests.store_contract")
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[EtcdServer]:
+    """A real etcd of one's own, to be killed, paused and restarted at will."""
+    from tests.etcd_server import EtcdServer
+
+    with EtcdServer.start(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_cluster(tmp_path: Path) -> Iterator[EtcdCluster]:
+    """Three real members of one's own."""
+    from tests.etcd_server import EtcdCluster
+
+    with EtcdCluster.start(tmp_path, 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, a server's certificate for 127.0.0.1 and a client's."""
+    from tests.certificates import Certificates
+
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))

