@@ -1,0 +1,19 @@
+"""One node: a session with the rendezvous, worker processes, log files, the run directory."""
+
+from __future__ import annotations
+
+from trainer.agent.agent import Outcome, run_agent
+from trainer.agent.failure import report
+from trainer.agent.launch import Console, Launch, Loop, Membership, Script, Stream
+
+__all__ = [
+    "Console",
+    "Launch",
+    "Loop",
+    "Membership",
+    "Outcome",
+    "Script",
+    "Stream",
+    "report",
+    "run_agent",
+]

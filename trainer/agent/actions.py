@@ -1,0 +1,138 @@
+"""What an agent does. `process` is the agent's own number for a process, never a pid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rendezvous.generation import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a loop worker; a standby in the background."""
+
+    process: int
+    standby: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Put `process` into its place: a loop worker is told, a script is started."""
+
+    process: int
+    local_rank: int
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Get it out of `generation` now: a message to a loop, `signal` to a script."""
+
+    process: int
+    generation: int
+    reason: str
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Ask a loop worker to leave at the next step boundary; `save`: nobody takes its state over,
+    so it has to be in storage before."""
+
+    process: int
+    generation: int
+    reason: str
+    save: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Have it write every thread's stack into its log."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End it and its children at once."""
+
+    process: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Tell a loop worker that everything is done."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellRunning:
+    """All workers of this node are in the generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellLeft:
+    """All workers of this node are out of it at `version`."""
+
+    generation: int
+    version: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellFailed:
+    """A worker failed in the generation. `code` and `signal` are None when it was replaced."""
+
+    generation: int
+    rank: int
+    code: int | None
+    signal: int | None
+    step: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellFinished:
+    """All workers of this node are done: completed, stopped or failed."""
+
+    generation: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellDrain:
+    """This node has to go."""
+
+    grace: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Depart:
+    """Every process has ended: say goodbye to the service and end with `code`."""
+
+    code: int
+    status: str
+    reason: str
+
+
+Action = (
+    Spawn
+    | Enter
+    | Interrupt
+    | Boundary
+    | Dump
+    | Kill
+    | Quit
+    | TellRunning
+    | TellLeft
+    | TellFailed
+    | TellFinished
+    | TellDrain
+    | Depart
+)

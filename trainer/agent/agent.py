@@ -1,0 +1,331 @@
+"""One node: it attends the rendezvous, runs the workers, and keeps the run directory.
+
+`AgentState` decides; this module carries out. Everything happens in one thread and one loop, in
+the order in which it was heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from rendezvous.generation import Generation
+from rendezvous.session.events import (
+    Disconnected,
+    DrainAsked,
+    DrainDone,
+    GenerationBegan,
+    JobEnded,
+    LeaveAtBoundary,
+    Reconnected,
+    Refused,
+    SessionEvent,
+    Spare,
+)
+from trainer.agent import actions as act
+from trainer.agent import facts
+from trainer.agent.actions import Action
+from trainer.agent.attendance import Attendance
+from trainer.agent.facts import Fact
+from trainer.agent.failure import Failure, read_error_file
+from trainer.agent.hands import Hands
+from trainer.agent.identity import NodeName
+from trainer.agent.launch import Launch, Loop
+from trainer.agent.process import Exit, signal_name
+from trainer.agent.record import Record
+from trainer.agent.state import AgentState, Policy
+from trainer.agent.worker import Worker
+from trainer.channel import Message
+from trainer.telemetry import Progress, RunDirectory
+
+log = logging.getLogger(__name__)
+
+STATUS_TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How this node's part ended. `code` is the exit code of the command."""
+
+    code: int
+    status: str
+    reason: str
+    failures: tuple[Failure, ...] = ()
+    summary: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """Facts in the order in which they were heard."""
+
+    queue: asyncio.Queue[Fact] = field(default_factory=asyncio.Queue)
+
+    def put(self, fact: Fact) -> None:
+        self.queue.put_nowait(fact)
+
+    async def get(self, timeout: float) -> Fact:
+        """The next fact, or a `Tick` when none came within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                return await self.queue.get()
+        except TimeoutError:
+            return facts.Tick()
+
+
+class Agent:
+    """Runs one `Launch` to its end."""
+
+    def __init__(self, launch: Launch, directory: RunDirectory) -> None:
+        self._launch = launch
+        self._directory = directory
+        self._inbox = _Inbox()
+        self._name = NodeName(launch.run_id, launch.node)
+        loop = isinstance(launch.workers, Loop)
+        self._state = AgentState(self._name.name, launch.slots, _policy(launch))
+        self._attendance = Attendance(launch, self._name.name)
+        progress = Progress(
+            sys.stdout if loop else sys.stderr,
+            total_steps=launch.workers.total_steps if isinstance(launch.workers, Loop) else None,
+            live=loop,
+        )
+        self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
+        self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)
+        self._failures: list[Failure] = []
+        self._waiting = ""
+        self._outcome: Outcome | None = None
+
+    async def run(self) -> Outcome:
+        """Returns when every worker has ended. Raises JobError when it can't begin."""
+        loop = asyncio.get_running_loop()
+        for number in self._launch.signals:
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            async with self._attendance:
+                await self._carry_out(self._state.begin(time.monotonic()))
+                hearing: asyncio.Task[None] | None = None
+                while self._outcome is None:
+                    if hearing is None and self._state.ready and not self._state.ending:
+                        hearing = asyncio.create_task(self._hear(), name="session events")
+                    await self._turn()
+                    if hearing is not None and hearing.done() and hearing.exception():
+                        hearing.result()
+                if hearing is not None:
+                    hearing.cancel()
+                await self._attendance.leave(self._outcome.reason)
+        finally:
+            self._hands.close()
+            self._record.close()
+            self._name.release()
+            for number in self._launch.signals:
+                loop.remove_signal_handler(number)
+        return self._outcome
+
+    async def _turn(self) -> None:
+        now = time.monotonic()
+        deadline = self._state.next_deadline()
+        wait = STATUS_TICK_SECONDS if deadline is None else deadline - now
+        fact = await self._inbox.get(min(wait, STATUS_TICK_SECONDS))
+        now = time.monotonic()
+        if isinstance(fact, facts.Began):
+            await self._on_generation(fact.generation)
+        await self._carry_out(self._state.step(fact, now))
+        self._record.flush_status(self._word(), self._hands.workers())
+
+    # Hearing
+
+    async def _hear(self) -> None:
+        async for event in self._attendance.events():
+            fact = self._translate(event)
+            if fact is not None:
+                self._inbox.put(fact)
+
+    def _translate(self, event: SessionEvent) -> Fact | None:
+        match event:
+            case GenerationBegan(generation):
+                return facts.Began(generation)
+            case LeaveAtBoundary(generation, reason):
+                return facts.BoundaryAsked(generation, reason)
+            case JobEnded(status, reason):
+                return facts.Ended(status, reason)
+            case DrainAsked(reason, grace):
+                return facts.DrainAsked(reason, grace)
+            case DrainDone():
+                return facts.DrainDone()
+            case Refused(reason, retryable):
+                if not retryable:
+                    return facts.TurnedAway(reason)
+                self._wait_notice(f"not taken in yet: {reason}")
+            case Spare(reason):
+                self._record.event("node.spare", reason=reason)
+                self._wait_notice(f"waiting as a spare: {reason}")
+            case Disconnected():
+                self._record.event("rendezvous.lost")
+                self._wait_notice("the rendezvous service is out of reach; the training goes on")
+            case Reconnected():
+                self._record.event("rendezvous.back")
+                self._waiting = ""
+        return None
+
+    def _wait_notice(self, text: str) -> None:
+        if text != self._waiting:
+            self._waiting = text
+            self._record.notice(text)
+
+    def _signalled(self, number: int) -> None:
+        name = signal_name(number)
+        if self._state.draining or self._state.ending:
+            self._record.notice(f"{name} again: ending at once")
+            self._inbox.put(facts.Hurry())
+            return
+        self._record.notice(f"{name}: leaving in order; once more ends at once")
+        self._record.event("node.drain", reason=name)
+        self._inbox.put(
+            facts.DrainAsked(f"{name} at {self._name.name}", self._launch.drain_seconds, number)
+        )
+
+    def _worker_said(self, worker: Worker, message: Message) -> None:
+        number, kind = worker.number, message.get("type")
+        fact: Fact | None = None
+        match kind:
+            case "hello":
+                worker.state = "ready"
+                fact = facts.Hello(number)
+            case "entered":
+                worker.state = "running"
+                fact = facts.Entered(number, message["generation"])
+            case "step":
+                fact = facts.Stepped(number, message["generation"], message["step"])
+            case "left":
+                worker.state = "ready"
+                error = message.get("error", "") if message.get("reason") == "failed" else ""
+                fact = facts.Left(number, message["generation"], message["version"], error or "")
+            case "spare":
+                worker.state = "spare"
+                fact = facts.Spared(number, message["generation"])
+            case "finished":
+                worker.state = "finished"
+                fact = facts.Finished(number, message["generation"], message["status"])
+            case "failed":
+                worker.told = (message.get("message", ""), message.get("traceback", ""))
+                hopeless = message.get("category") == "job"
+                fact = facts.Broke(number, hopeless, message.get("message", ""))
+        self._record.heard(worker, message)
+        if fact is not None:
+            self._inbox.put(fact)
+
+    def _worker_ended(self, worker: Worker, how: Exit) -> None:
+        failure = self._judge(worker, how)
+        self._record.exited(worker, how, expected=failure is None)
+        if failure is not None:
+            if self._failures and self._failures[-1].generation != failure.generation:
+                self._failures.clear()
+            self._failures.append(failure)
+        self._inbox.put(facts.Exited(worker.number, how))
+
+    def _judge(self, worker: Worker, how: Exit) -> Failure | None:
+        """Whether the worker failed by itself, rather than because we ended it."""
+        if worker.generation is None or worker.rank is None or worker.local_rank is None:
+            return None
+        said = read_error_file(worker.error_file) if worker.error_file is not None else None
+        message, trace, at = said or ("", "", time.time())
+        if worker.told is not None:
+            message, trace = worker.told
+        ended_by_us = worker.interrupted_at is not None and not (
+            said is not None and at < worker.interrupted_at
+        )
+        if how.ok or ended_by_us or self._state.ending:
+            return None
+        return Failure(
+            node=self._name.name,
+            rank=worker.rank,
+            local_rank=worker.local_rank,
+            generation=worker.generation,
+            pid=worker.pid,
+            exit=how,
+            time=at,
+            message=message,
+            traceback=trace,
+            log=worker.log,
+        )
+
+    # Doing
+
+    async def _on_generation(self, generation: Generation) -> None:
+        self._waiting = ""
+        await self._attendance.began(generation)
+        self._record.generation(generation)
+
+    async def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case act.Spawn(process, standby):
+                    self._hands.spawn(process, standby=standby)
+                case act.Enter(process, local_rank, generation):
+                    hosts = local_rank == 0 and generation.group_rank(self._name.name) == 0
+                    socket = self._attendance.take_socket(generation.number) if hosts else None
+                    worker = self._hands.enter(
+                        process, local_rank, generation, self._name.name, socket
+                    )
+                    self._record.began(worker)
+                case act.Interrupt(process, generation_number, reason, number):
+                    self._hands.interrupt(process, generation_number, reason, number)
+                case act.Boundary(process, generation_number, reason, save):
+                    self._hands.boundary(process, generation_number, reason, save=save)
+                case act.Dump(process):
+                    self._record.event("worker.stuck", rank=self._hands.rank(process))
+                    self._hands.dump(process)
+                case act.Kill(process, reason):
+                    self._hands.kill(process)
+                    log.info("killed process %d: %s", process, reason)
+                case act.Quit(process):
+                    self._hands.quit(process)
+                case act.Depart(code, status, reason):
+                    self._depart(code, status, reason)
+                case _:
+                    await self._attendance.tell(action)
+
+    def _depart(self, code: int, status: str, reason: str) -> None:
+        alone = self._state.generation is None or len(self._state.generation.members) <= 1
+        whole = status != "drained" or alone
+        self._record.flush_status(status, self._hands.workers(), force=True)
+        summary = self._record.end(status, reason, whole=whole)
+        self._outcome = Outcome(
+            code=code,
+            status=status,
+            reason=reason,
+            failures=tuple(self._failures) if status == "failed" else (),
+            summary=summary,
+        )
+
+    def _word(self) -> str:
+        state = self._state
+        if state.ending:
+            return "ending"
+        if state.draining:
+            return "draining"
+        if state.generation is None:
+            return "joining" if state.ready else "starting"
+        return "running" if state.member else "spare"
+
+
+def _policy(launch: Launch) -> Policy:
+    if isinstance(launch.workers, Loop):
+        return Policy(
+            persistent=True,
+            standby=launch.workers.standby,
+            interrupt_seconds=launch.workers.interrupt_seconds,
+        )
+    return Policy(
+        persistent=False,
+        interrupt_seconds=launch.shutdown_seconds,
+        quit_seconds=launch.shutdown_seconds,
+    )
+
+
+async def run_agent(launch: Launch, directory: RunDirectory) -> Outcome:
+    """Run one node's share of a job to its end. Raises JobError when it can't begin."""
+    return await Agent(launch, directory).run()

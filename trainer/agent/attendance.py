@@ -1,0 +1,122 @@
+"""An agent's part in the rendezvous: its session, and the sockets it listens on ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from rendezvous.generation import Generation
+from rendezvous.session.events import SessionEvent
+from rendezvous.session.identity import NodeIdentity
+from trainer.agent import actions as act
+from trainer.agent.actions import Action
+from trainer.agent.alone import AloneSession
+from trainer.agent.endpoint import StoreSocket, address_towards
+from trainer.agent.launch import Launch, Loop
+from trainer.errors import JobError
+
+LOOPBACK = "127.0.0.1"
+
+
+class Attendance:
+    """An async context manager around the session.
+
+    A generation's store is served on a socket that nobody used before, so one is always open
+    ahead: named when joining, and anew as soon as one was used up.
+    """
+
+    def __init__(self, launch: Launch, node: str) -> None:
+        """Raises JobError when no socket can be opened."""
+        self._launch = launch
+        self._node = node
+        endpoints = launch.membership.endpoints
+        self.host = launch.local_address or (
+            address_towards(endpoints[0]) if endpoints else LOOPBACK
+        )
+        self._next = self._open()
+        self._used: dict[int, StoreSocket] = {}
+        self._stack = AsyncExitStack()
+        self._session: AloneSession | None = None
+
+    async def __aenter__(self) -> Attendance:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+        for store in (self._next, *self._used.values()):
+            store.release()
+
+    async def events(self) -> AsyncIterator[SessionEvent]:
+        """Join, and hear what happens."""
+        identity = NodeIdentity(
+            node=self._node,
+            slots=self._launch.slots,
+            host=self.host,
+            store_endpoint=self._next.endpoint,
+            labels=self._launch.labels,
+        )
+        self._session = await self._stack.enter_async_context(
+            AloneSession(identity, self._launch.membership.max_restarts)
+        )
+        async for event in self._session.events():
+            yield event
+
+    async def began(self, generation: Generation) -> None:
+        """Keep the socket this generation uses, and open the next one."""
+        for number in [n for n in self._used if n < generation.number]:
+            self._used.pop(number).release()
+        if generation.store_endpoint == self._next.endpoint:
+            self._used[generation.number] = self._next
+            self._next = self._open()
+        if self._session is not None:
+            await self._session.listening(generation.number, store_endpoint=self._next.endpoint)
+
+    def take_socket(self, generation: int) -> StoreSocket | None:
+        """The socket of a generation that this node hosts; it is handed out once."""
+        return self._used.pop(generation, None)
+
+    async def tell(self, action: Action) -> None:
+        """Report to the service; returns at once."""
+        session, store = self._session, self._next.endpoint
+        if session is None:
+            return
+        match action:
+            case act.TellRunning(generation):
+                await session.running(generation, store_endpoint=store)
+            case act.TellLeft(generation, version, cause):
+                await session.left(generation, version=version, store_endpoint=store, cause=cause)
+            case act.TellFailed(generation, rank, code, number, step, cause):
+                await session.worker_failed(
+                    generation,
+                    rank=rank,
+                    exit_code=code,
+                    signal=number,
+                    step=step,
+                    cause=cause,
+                    store_endpoint=store,
+                )
+            case act.TellFinished(generation, status, reason):
+                await session.finished(generation, status=status, reason=reason)
+            case act.TellDrain(grace, reason):
+                await session.drain(grace=grace, reason=reason)
+
+    async def leave(self, reason: str) -> None:
+        """Say goodbye."""
+        if self._session is not None:
+            await self._session.leave(reason)
+
+    def _open(self) -> StoreSocket:
+        listen = isinstance(self._launch.workers, Loop)
+        try:
+            return StoreSocket(self.host, listen=listen)
+        except OSError as error:
+            raise JobError(
+                f"no port can be opened on {self.host} ({error.strerror}); "
+                "give an address of this machine with --local-addr"
+            ) from error

@@ -1,0 +1,87 @@
+"""The socket on which a generation's store will be served, one for each generation."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from pathlib import Path
+
+BACKLOG = 4096
+ATTEMPTS = 64
+LOWEST_PORT, HIGHEST_PORT = 20000, 65535
+EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+class StoreSocket:
+    """Bound to a port of its own; `endpoint` is what the others dial."""
+
+    def __init__(self, host: str, *, listen: bool, port: int = 0) -> None:
+        """`listen`: a worker gets the descriptor, and early clients wait in the backlog.
+
+        Otherwise the port is only kept for a script that binds it by itself: it is chosen where
+        the kernel does not take ports for outgoing connections, so that it stays free between
+        `release` and the script's bind. Raises OSError when nothing can be bound.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        everywhere = "" if not _is_loopback(host) else host
+        try:
+            if listen or port:
+                self.socket.bind((everywhere, port))
+            else:
+                _bind_outside_ephemeral(self.socket, everywhere)
+            if listen:
+                self.socket.listen(BACKLOG)
+        except OSError:
+            self.socket.close()
+            raise
+        self.host = host
+        self.port = int(self.socket.getsockname()[1])
+
+    @property
+    def endpoint(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def release(self) -> None:
+        """Give up our hold; a worker that got the descriptor keeps its own."""
+        self.socket.close()
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError for anything else."""
+    host, separator, port = endpoint.rpartition(":")
+    if not separator or not port.isdigit():
+        raise ValueError(f"{endpoint!r} is not host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def address_towards(endpoint: str) -> str:
+    """The address of this machine that others reached at `endpoint` can dial; no packet is sent."""
+    host, port = split_endpoint(endpoint)
+    with contextlib.suppress(OSError):
+        family, kind, _proto, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    return socket.gethostname()
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _bind_outside_ephemeral(target: socket.socket, host: str) -> None:
+    try:
+        low, high = (int(word) for word in EPHEMERAL_RANGE.read_text().split())
+    except (OSError, ValueError):
+        low, high = 32768, 60999
+    ports = [*range(LOWEST_PORT, min(low, HIGHEST_PORT)), *range(high + 1, HIGHEST_PORT + 1)]
+    for port in random.sample(ports, min(ATTEMPTS, len(ports))):
+        with contextlib.suppress(OSError):
+            target.bind((host, port))
+            return
+    target.bind((host, 0))

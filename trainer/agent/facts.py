@@ -1,0 +1,150 @@
+"""What can happen to an agent: words of the session, of its workers, of the person at the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rendezvous.generation import Generation
+from trainer.agent.process import Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A generation was published; this node may or may not be in it."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class BoundaryAsked:
+    """Leave the generation at the next step boundary."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over for everybody: completed, failed or stopped."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """The node may not take part."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """This node has to go within `grace` seconds; `signal` is what told us, if one did."""
+
+    reason: str
+    grace: float
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainDone:
+    """The others have this node's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """A second notice: end at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A loop worker has imported what it needs and waits."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A loop worker has its groups, model and state."""
+
+    process: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A worker applied a step."""
+
+    process: int
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A loop worker is out of a generation; `error` when it was not asked to leave."""
+
+    process: int
+    generation: int
+    version: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """The mesh of the generation has no place for this rank; it waits for another one."""
+
+    process: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A worker is done with the job: completed or stopped."""
+
+    process: int
+    generation: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """A worker says why it is about to end. `hopeless`: no new generation would help."""
+
+    process: int
+    hopeless: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A worker's process has ended."""
+
+    process: int
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing but time has passed."""
+
+
+Fact = (
+    Began
+    | BoundaryAsked
+    | Ended
+    | TurnedAway
+    | DrainAsked
+    | DrainDone
+    | Hurry
+    | Hello
+    | Entered
+    | Stepped
+    | Left
+    | Spared
+    | Finished
+    | Broke
+    | Exited
+    | Tick
+)

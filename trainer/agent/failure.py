@@ -1,0 +1,85 @@
+"""Why a worker failed, told so that the first cause comes first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.agent.process import Exit
+
+LAST_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One worker's failure. `time` is when it failed, `traceback` what it said of it."""
+
+    node: str
+    rank: int
+    local_rank: int
+    generation: int
+    pid: int
+    exit: Exit
+    time: float
+    message: str = ""
+    traceback: str = ""
+    log: Path | None = None
+
+    @property
+    def cause(self) -> str:
+        """One line."""
+        what = f"rank {self.rank} ended with {self.exit}"
+        return f"{what}: {self.message}" if self.message else what
+
+
+def read_error_file(path: Path) -> tuple[str, str, float] | None:
+    """(message, traceback, seconds since the epoch) from torch's error file; None without one."""
+    try:
+        written_at = path.stat().st_mtime
+        message = json.loads(path.read_text(encoding="utf-8"))["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if isinstance(message, str):
+        return message, "", written_at
+    if not isinstance(message, dict):
+        return None
+    extra = message.get("extraInfo") or {}
+    return str(message.get("message", "")), str(extra.get("py_callstack", "")), written_at
+
+
+def first(failures: Sequence[Failure]) -> Failure | None:
+    """The earliest failure: the others are mostly its consequence."""
+    return min(failures, key=lambda failure: failure.time, default=None)
+
+
+def report(failures: Sequence[Failure]) -> str:
+    """The first failure with its traceback, then the others in a line each."""
+    root = first(failures)
+    if root is None:
+        return ""
+    lines = [
+        f"first failure: rank {root.rank} (local rank {root.local_rank}, node {root.node}, "
+        f"pid {root.pid}) ended with {root.exit} in generation {root.generation}"
+    ]
+    if root.traceback:
+        lines += ["", *root.traceback.rstrip().splitlines(), ""]
+    elif root.message:
+        lines.append(f"  {root.message}")
+    elif (tail := _last_lines(root.log)) and root.exit.signal is None:
+        lines += ["  the last lines of its output:", *(f"  | {line}" for line in tail)]
+    if root.log is not None:
+        lines.append(f"  its output: {root.log}")
+    others = [failure for failure in failures if failure is not root]
+    lines += [f"then: {failure.cause}" for failure in sorted(others, key=lambda f: f.time)]
+    return "\n".join(lines)
+
+
+def _last_lines(log: Path | None) -> list[str]:
+    if log is None:
+        return []
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    except OSError:
+        return []

@@ -1,0 +1,217 @@
+"""What an agent does to its workers: start, place, interrupt, end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rendezvous.generation import Generation
+from trainer.agent.endpoint import StoreSocket
+from trainer.agent.environment import Place, fill_arguments, script_environment
+from trainer.agent.launch import Launch, Loop, Script, Stream
+from trainer.agent.output import ConsoleWriter, Pump
+from trainer.agent.process import Exit, Warden
+from trainer.agent.worker import Worker
+from trainer.channel import Message
+from trainer.telemetry import RunDirectory
+
+
+class Hands:
+    """Holds the workers by the agent's own numbers. Unknown numbers are ignored: the process has
+    ended and the state will hear of it."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        directory: RunDirectory,
+        *,
+        ended: Callable[[Worker, Exit], None],
+        heard: Callable[[Worker, Message], None],
+    ) -> None:
+        self._launch = launch
+        self._directory = directory
+        self._ended = ended
+        self._heard = heard
+        self._workers: dict[int, Worker] = {}
+        self._console = ConsoleWriter()
+        self._warden = Warden()
+        self._errors = tempfile.TemporaryDirectory(prefix="remesh-")
+
+    def workers(self) -> Iterable[Worker]:
+        return self._workers.values()
+
+    def rank(self, number: int) -> int | None:
+        worker = self._workers.get(number)
+        return worker.rank if worker is not None else None
+
+    def spawn(self, number: int, *, standby: bool) -> None:
+        """Start a loop worker that has no place yet."""
+        kind = self._launch.workers
+        assert isinstance(kind, Loop)
+        env = {"OMP_NUM_THREADS": "1"} if self._launch.slots > 1 else {}
+        env |= {**os.environ, **kind.env, **self._warden.environment()}
+        worker = Worker(
+            number, kind.argv, env, Pump(self._console), ended=self._finish, heard=self._heard
+        )
+        worker.standby = standby
+        if standby:
+            worker.process.background(True)
+        self._keep(worker)
+
+    def enter(
+        self,
+        number: int,
+        local_rank: int,
+        generation: Generation,
+        node: str,
+        store: StoreSocket | None,
+    ) -> Worker:
+        """Give a worker its place; `store` is the socket when it hosts the generation's store."""
+        place = _place(generation, node, local_rank)
+        log = self._directory.log(generation.number, place.rank)
+        if isinstance(self._launch.workers, Script):
+            worker = self._start_script(self._launch.workers, number, place, log, store)
+        else:
+            worker = self._workers[number]
+        worker.state = "entering" if isinstance(self._launch.workers, Loop) else "running"
+        worker.place(generation.number, place.rank, local_rank, log)
+        if worker.standby:
+            worker.standby = False
+            worker.process.background(False)
+        worker.send(
+            {
+                "type": "enter",
+                "generation": generation.number,
+                "rank": place.rank,
+                "local_rank": local_rank,
+                "group_rank": place.group_rank,
+                "world_size": place.world_size,
+                "local_world_size": place.local_world_size,
+                "store": place.store,
+                "hosts_store": store is not None,
+                "members": [[m.node, m.slots, m.host] for m in generation.members],
+                "reason": generation.reason,
+                "restarts": generation.restarts,
+                "job": str(self._directory.job),
+                "run_directory": str(self._directory.root),
+            },
+            [store.socket.fileno()] if store is not None and worker.talks else [],
+        )
+        if store is not None:
+            store.release()
+        return worker
+
+    def interrupt(self, number: int, generation: int, reason: str, signal_number: int) -> None:
+        """Get it out of the generation now."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        worker.state = "leaving"
+        worker.mark_interrupted()
+        if worker.talks:
+            worker.send({"type": "interrupt", "generation": generation, "reason": reason})
+        else:
+            worker.interrupt(signal_number)
+
+    def boundary(self, number: int, generation: int, reason: str, *, save: bool) -> None:
+        """Ask it to leave at the next step boundary."""
+        worker = self._workers.get(number)
+        if worker is not None:
+            worker.send(
+                {"type": "boundary", "generation": generation, "reason": reason, "save": save}
+            )
+
+    def dump(self, number: int) -> None:
+        """Have it write its stacks into its log."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.dump_stacks()
+
+    def kill(self, number: int) -> None:
+        """End it and its process group."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.mark_interrupted()
+            worker.kill()
+
+    def quit(self, number: int) -> None:
+        """Tell it that everything is done."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.mark_interrupted()
+            worker.send({"type": "exit"})
+
+    def close(self) -> None:
+        """Kill whatever is left and stop writing to the console."""
+        for worker in self._workers.values():
+            worker.kill()
+        self._console.close()
+        self._warden.close()
+        self._errors.cleanup()
+
+    def _start_script(
+        self, script: Script, number: int, place: Place, log: Path, store: StoreSocket | None
+    ) -> Worker:
+        error_file = Path(self._errors.name, f"g{log.parent.name}-rank{place.rank}.json")
+        env = script_environment(
+            {**os.environ, **self._warden.environment()},
+            script,
+            place,
+            run_id=self._launch.run_id,
+            max_restarts=self._launch.membership.max_restarts,
+            error_file=str(error_file),
+        )
+        if store is not None:
+            store.release()
+        argv = fill_arguments(script.argv, place.local_rank)
+        worker = Worker(number, argv, env, self._pump(place, script.role), ended=self._finish)
+        worker.error_file = error_file
+        self._keep(worker)
+        return worker
+
+    def _pump(self, place: Place, role: str) -> Pump:
+        console = self._launch.console
+        redirected = console.redirects.get(place.local_rank, Stream.NONE)
+        tee = console.tee.get(place.local_rank, Stream.NONE)
+        shown = Stream.BOTH & ~redirected | tee
+        if console.ranks is not None and place.local_rank not in console.ranks:
+            shown = Stream.NONE
+        prefix = console.prefix or "[${role_name}${local_rank}]:"
+        for name, value in (
+            ("role_name", role),
+            ("local_rank", place.local_rank),
+            ("rank", place.rank),
+        ):
+            prefix = prefix.replace(f"${{{name}}}", str(value))
+        return Pump(
+            self._console,
+            shown=shown,
+            prefixed=tee & shown,
+            separate=redirected | tee,
+            prefix=prefix,
+        )
+
+    def _keep(self, worker: Worker) -> None:
+        self._workers[worker.number] = worker
+        self._warden.add(worker.pid)
+
+    def _finish(self, worker: Worker, how: Exit) -> None:
+        self._warden.remove(worker.pid)
+        self._workers.pop(worker.number, None)
+        self._ended(worker, how)
+
+
+def _place(generation: Generation, node: str, local_rank: int) -> Place:
+    group_rank = generation.group_rank(node)
+    first = generation.first_rank(node)
+    assert group_rank is not None
+    assert first is not None
+    return Place(
+        rank=first + local_rank,
+        local_rank=local_rank,
+        group_rank=group_rank,
+        world_size=generation.world_size,
+        local_world_size=generation.members[group_rank].slots,
+        group_world_size=len(generation.members),
+        store=generation.store_endpoint,
+        restarts=generation.restarts,
+    )

@@ -1,0 +1,99 @@
+"""What one agent is asked to run. Made by the command, read by the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from pathlib import Path
+from typing import Any
+
+from rendezvous.generation import Generation
+
+
+class Stream(IntFlag):
+    """Output streams of a worker, as torchrun numbers them."""
+
+    NONE = 0
+    OUT = 1
+    ERR = 2
+    BOTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """What of the workers' output reaches the console; the log files always get all of it.
+
+    `redirects` and `tee` map a local rank to streams; ranks that are missing have none.
+    `ranks`: local ranks shown at all; None means every one.
+    """
+
+    redirects: Mapping[int, Stream] = field(default_factory=dict)
+    tee: Mapping[int, Stream] = field(default_factory=dict)
+    ranks: frozenset[int] | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """Workers that live for one generation: a program of the user's, with torchrun's environment.
+
+    `${local_rank}` in an argument is filled in. `master` overrides the address and port that
+    rank 0 listens on.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    role: str = "default"
+    virtual_local_rank: bool = False
+    master: tuple[str | None, int | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """Workers that stay alive over generations and speak `trainer.channel`."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    standby: int = 0
+    interrupt_seconds: float = 10.0
+    total_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What the rendezvous is told; `endpoints` empty means a service inside this agent.
+
+    `options` are further fields of the job's spec; `files` are the paths of tls_ca, tls_cert,
+    tls_key and token_file, those that are given.
+    """
+
+    endpoints: tuple[str, ...] = ()
+    min_nodes: int = 1
+    max_nodes: int = 1
+    max_restarts: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One node's share of a job. `mesh` names the mesh of a generation, for people to read."""
+
+    run_id: str
+    directory: Path
+    job_text: str
+    slots: int
+    workers: Script | Loop
+    membership: Membership
+    logs: Path | None = None
+    console: Console = field(default_factory=Console)
+    node: str | None = None
+    node_rank: int | None = None
+    local_address: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    signals: tuple[int, ...] = ()
+    shutdown_seconds: float = 30.0
+    drain_seconds: float = 30.0
+    mesh: Callable[[Generation], str] | None = None
+    resumed: bool = False

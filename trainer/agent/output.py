@@ -1,0 +1,170 @@
+"""A worker's output: all of it into the log of its generation and rank, some to the console."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from trainer.agent.launch import Stream
+
+CHUNK_BYTES = 1 << 16
+CONSOLE_CHUNKS = 256
+PAUSE_SECONDS = 0.02
+EARLY_BYTES = 1 << 20
+
+
+class ConsoleWriter:
+    """Writes to the agent's stdout and stderr in a thread: a console that is stopped or a slow
+    pipe must not stop the agent."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Stream, bytes] | None] = queue.Queue(CONSOLE_CHUNKS)
+        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+        self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        return self._queue.full()
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Never blocks; what does not fit is dropped (callers look at `full` before)."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait((stream, data))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what is left, for at most `timeout` seconds."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=timeout)
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        targets: dict[Stream, BinaryIO] = {
+            Stream.OUT: sys.stdout.buffer,
+            Stream.ERR: sys.stderr.buffer,
+        }
+        while (item := self._queue.get()) is not None:
+            stream, data = item
+            with contextlib.suppress(OSError, ValueError):
+                targets[stream].write(data)
+                targets[stream].flush()
+
+
+class Pump:
+    """Moves one worker's stdout and stderr. The log file can change while the worker lives."""
+
+    def __init__(
+        self,
+        console: ConsoleWriter,
+        *,
+        shown: Stream = Stream.NONE,
+        prefixed: Stream = Stream.NONE,
+        separate: Stream = Stream.NONE,
+        prefix: str = "",
+    ) -> None:
+        """`shown` streams reach the console, those in `prefixed` line by line behind `prefix`;
+        `separate` streams also get a file of their own beside the log."""
+        self._console = console
+        self._shown = shown
+        self._prefixed = prefixed
+        self._separate = separate
+        self._prefix = prefix.encode()
+        self._log = -1
+        self._own: dict[Stream, int] = {}
+        self._early: list[tuple[Stream, bytes]] = []
+        self._lines: dict[Stream, bytes] = {Stream.OUT: b"", Stream.ERR: b""}
+        self._pipes: dict[Stream, int] = {}
+        self.child_ends: dict[Stream, int] = {}
+        for stream in (Stream.OUT, Stream.ERR):
+            self._pipes[stream], self.child_ends[stream] = os.pipe()
+            os.set_blocking(self._pipes[stream], False)
+
+    def start(self) -> None:
+        """Close the child's ends (it has them now) and read in the running loop."""
+        for descriptor in self.child_ends.values():
+            os.close(descriptor)
+        self.child_ends = {}
+        for stream, pipe in self._pipes.items():
+            asyncio.get_running_loop().add_reader(pipe, self._ready, stream)
+
+    def log_to(self, path: Path) -> None:
+        """From now on into `path`; what came before the first file goes there too."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._close_files()
+        self._log = os.open(path, flags, 0o644)
+        for stream, suffix in ((Stream.OUT, ".stdout.log"), (Stream.ERR, ".stderr.log")):
+            if stream in self._separate:
+                self._own[stream] = os.open(path.with_suffix(suffix), flags, 0o644)
+        early, self._early = self._early, []
+        for stream, data in early:
+            self._store(stream, data)
+
+    def finish(self) -> None:
+        """Take what the ended worker left in the pipes, then close everything."""
+        for stream in list(self._pipes):
+            while stream in self._pipes and self._read(stream):
+                pass
+            self._close_pipe(stream)
+            if self._lines[stream]:
+                self._console.write(stream, self._prefix + self._lines[stream] + b"\n")
+        self._close_files()
+
+    def early_output(self) -> bytes:
+        """What the worker wrote before it had a log file."""
+        return b"".join(data for _stream, data in self._early)
+
+    def _ready(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        if self._shown and self._console.full:
+            loop.remove_reader(self._pipes[stream])
+            loop.call_later(PAUSE_SECONDS, self._resume, stream)
+            return
+        self._read(stream)
+
+    def _resume(self, stream: Stream) -> None:
+        if stream in self._pipes:
+            asyncio.get_running_loop().add_reader(self._pipes[stream], self._ready, stream)
+
+    def _read(self, stream: Stream) -> bool:
+        try:
+            data = os.read(self._pipes[stream], CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close_pipe(stream)
+            return False
+        self._store(stream, data)
+        if stream in self._prefixed:
+            *lines, self._lines[stream] = (self._lines[stream] + data).split(b"\n")
+            self._console.write(stream, b"".join(self._prefix + x + b"\n" for x in lines))
+        elif stream in self._shown:
+            self._console.write(stream, data)
+        return True
+
+    def _store(self, stream: Stream, data: bytes) -> None:
+        if self._log < 0:
+            if sum(len(part) for _stream, part in self._early) < EARLY_BYTES:
+                self._early.append((stream, data))
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._log, data)
+            if stream in self._own:
+                os.write(self._own[stream], data)
+
+    def _close_pipe(self, stream: Stream) -> None:
+        pipe = self._pipes.pop(stream, -1)
+        if pipe >= 0:
+            asyncio.get_running_loop().remove_reader(pipe)
+            os.close(pipe)
+
+    def _close_files(self) -> None:
+        for descriptor in (self._log, *self._own.values()):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._log = -1
+        self._own = {}

@@ -1,0 +1,156 @@
+"""Starting, watching and ending one worker process and everything it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.agent import leash, warden
+
+AGENT_VARIABLE = "REMESH_AGENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by itself with `code`, or by `signal`."""
+
+    code: int | None
+    signal: int | None
+
+    @classmethod
+    def of(cls, returncode: int) -> Exit:
+        """From `subprocess`'s number, where a signal is negative."""
+        return cls(None, -returncode) if returncode < 0 else cls(returncode, None)
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    def __str__(self) -> str:
+        return f"signal {signal_name(self.signal)}" if self.signal else f"exit code {self.code}"
+
+
+def signal_name(number: int | None) -> str:
+    """`9` → `SIGKILL`; numbers without a name stay numbers."""
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return str(number)
+
+
+class Process:
+    """A child in a session of its own. Must be made in the agent's main thread: the child's
+    life is tied to the thread that started it."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        stdout: int,
+        stderr: int,
+        channel: socket.socket | None = None,
+    ) -> None:
+        """Raises OSError when no process can be made."""
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(leash.__file__)), str(os.getpid()), *argv],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=() if channel is None else (channel.fileno(),),
+            start_new_session=True,
+        )
+        self.pid = self._child.pid
+        self._descriptor = os.pidfd_open(self.pid)
+
+    def watch(self, ended: Callable[[Exit], None]) -> None:
+        """Call `ended` once in the running loop when the process has ended.
+
+        What is left of its process group is killed before the process is reaped, so that the
+        group's number can't have gone to somebody else.
+        """
+        loop = asyncio.get_running_loop()
+
+        def reap() -> None:
+            loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self.signal_group(signal.SIGKILL)
+            ended(Exit.of(self._child.wait()))
+
+        loop.add_reader(self._descriptor, reap)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the process and all that stayed in its group; nothing when it was reaped."""
+        if self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def signal(self, number: int) -> None:
+        """Signal the process alone."""
+        if self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def background(self, on: bool) -> None:
+        """Run only when nothing else wants the processor, where the way back is open to us."""
+        if os.geteuid() != 0:
+            return
+        policy = os.SCHED_IDLE if on else os.SCHED_OTHER
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208
+                os.sched_setscheduler(int(task), policy, os.sched_param(0))
+
+
+class Warden:
+    """The agent's end of the process that cleans up when the agent is killed."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self._child = subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(Path(warden.__file__)),
+                f"{AGENT_VARIABLE}={self.mark}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What every worker carries, so that the warden finds its children."""
+        return {AGENT_VARIABLE: self.mark}
+
+    def add(self, pid: int) -> None:
+        """A process group to end with the agent."""
+        self._say(f"+{pid}")
+
+    def remove(self, pid: int) -> None:
+        """The group is gone."""
+        self._say(f"-{pid}")
+
+    def close(self) -> None:
+        """The agent ends in order and has ended its workers."""
+        self._say("bye")
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.wait()
+
+    def _say(self, word: str) -> None:
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(word.encode() + b"\n")
+            self._child.stdin.flush()

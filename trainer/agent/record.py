@@ -1,0 +1,255 @@
+"""What an agent writes into the run directory, and what it shows of it.
+
+Several agents may share one directory. Each appends its own events and keeps its own part of
+the status; what belongs to the whole (metrics, generations, status, summary) is written by the
+keeper: the agent whose node comes first in the newest generation.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rendezvous.generation import Generation
+from trainer.agent.launch import Launch
+from trainer.agent.process import Exit, signal_name
+from trainer.agent.worker import Worker
+from trainer.channel import Message
+from trainer.telemetry import Ledger, Progress, RunDirectory
+from trainer.telemetry.files import LineFile, read_json, read_lines, replace_json
+from trainer.telemetry.progress import mesh_text
+from trainer.telemetry.status import write_part, write_status
+
+STATUS_SECONDS = 0.5
+
+
+class Record:
+    """One agent's pen. All methods return quickly; `flush_status` is called now and then."""
+
+    def __init__(
+        self, launch: Launch, directory: RunDirectory, node: str, host: str, progress: Progress
+    ) -> None:
+        self._launch = launch
+        self._directory = directory
+        self._node = node
+        self._host = host
+        self._progress = progress
+        self._events = LineFile(directory.events)
+        self._metrics: LineFile | None = None
+        self._ledger = Ledger()
+        self._generation: Generation | None = None
+        self._mesh = ""
+        self._announced = 0
+        self._dirty = True
+        self._written_at = float("-inf")
+        self._began = time.time()
+        self._summary: dict[str, Any] = {}
+
+    @property
+    def keeper(self) -> bool:
+        """Whether this node comes first."""
+        return self._generation is not None and self._generation.group_rank(self._node) == 0
+
+    def event(self, name: str, *, rank: int | None = None, **fields: Any) -> None:
+        """Append one event; `generation` is the newest unless given."""
+        number = self._generation.number if self._generation is not None else 0
+        head = {"time": time.time(), "event": name}
+        head |= {"generation": fields.pop("generation", number), "node": self._node, "rank": rank}
+        self._events.append(head | fields)
+        self._dirty = True
+
+    def notice(self, text: str) -> None:
+        """Show a line to the person who watches."""
+        self._progress.notice(text)
+
+    def generation(self, generation: Generation) -> None:
+        """A generation was published."""
+        was_keeper, last = self.keeper, self._generation
+        self._generation = generation
+        self._mesh = self._launch.mesh(generation) if self._launch.mesh is not None else ""
+        self._progress.meter.generation = generation.number
+        self._progress.meter.mesh = self._mesh
+        self._dirty = True
+        if not self.keeper:
+            if was_keeper and self._metrics is not None:
+                self._metrics.close()
+                self._metrics = None
+            return
+        if self._metrics is None:
+            self._metrics = LineFile(self._directory.metrics)
+            lost = self._ledger.lost_steps
+            self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
+            head = read_json(self._directory.status) or {}
+            self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
+            self._began = float(head.get("began", self._began))
+        if last is None and generation.number == 1:
+            self.event(
+                "run.begin",
+                run_id=self._launch.run_id,
+                resumed=self._launch.resumed,
+                step=self._ledger.last_step,
+            )
+        elif last is not None:
+            self.event("generation.end", generation=last.number, reason=generation.reason)
+        self.event(
+            "generation.begin",
+            world_size=generation.world_size,
+            mesh=self._mesh,
+            nodes=[member.node for member in generation.members],
+            reason=generation.reason,
+            restarts=generation.restarts,
+        )
+        if generation.number > 1 or self._launch.mesh is not None:
+            size = f"{generation.world_size} rank{'s' * (generation.world_size != 1)}"
+            mesh = f" ({self._mesh})" if self._mesh else ""
+            self.notice(f"generation {generation.number}: {size}{mesh}: {generation.reason}")
+
+    def began(self, worker: Worker) -> None:
+        """A worker was given its place."""
+        self.event(
+            "worker.begin",
+            rank=worker.rank,
+            generation=worker.generation,
+            local_rank=worker.local_rank,
+            pid=worker.pid,
+        )
+
+    def exited(self, worker: Worker, how: Exit, *, expected: bool) -> None:
+        """A worker's process ended."""
+        self.event(
+            "worker.exit",
+            rank=worker.rank,
+            generation=worker.generation or 0,
+            pid=worker.pid,
+            exit_code=how.code,
+            signal=signal_name(how.signal) if how.signal else None,
+            expected=expected,
+        )
+
+    def heard(self, worker: Worker, message: Message) -> None:
+        """A loop worker's report."""
+        match message["type"]:
+            case "step":
+                self._step(message)
+            case "event":
+                fields = {k: v for k, v in message.items() if k not in ("type", "event")}
+                fields.pop("rank", None)
+                name = str(message.get("event", "worker.event"))
+                self.event(name, rank=worker.rank, **{"generation": worker.generation} | fields)
+            case "entered":
+                if worker.rank == 0 and message.get("mesh"):
+                    self._mesh = mesh_text(message["mesh"])
+                    self._progress.meter.mesh = self._mesh
+                self.event(
+                    "state.restored",
+                    rank=worker.rank,
+                    generation=message["generation"],
+                    source=message.get("source"),
+                    version=message.get("version"),
+                    seconds=message.get("seconds"),
+                )
+            case "finished":
+                if message.get("summary"):
+                    self._summary = dict(message["summary"])
+                self._dirty = True
+            case _:
+                self._dirty = True
+
+    def flush_status(self, state: str, workers: Iterable[Worker], *, force: bool = False) -> None:
+        """Write the status if something changed and the last writing is some time ago."""
+        now = time.monotonic()
+        if not force and not (self._dirty and now - self._written_at >= STATUS_SECONDS):
+            return
+        self._dirty = False
+        self._written_at = now
+        generation = self._generation
+        part = {
+            "node": self._node,
+            "pid": os.getpid(),
+            "host": self._host,
+            "state": state,
+            "generation": generation.number if generation is not None else 0,
+            "time": time.time(),
+            "workers": [
+                {
+                    "rank": worker.rank,
+                    "local_rank": worker.local_rank,
+                    "pid": worker.pid,
+                    "state": "standby" if worker.standby else worker.state,
+                    "generation": worker.generation,
+                }
+                for worker in workers
+            ],
+        }
+        write_part(self._directory, self._node, part)
+        if self.keeper:
+            write_status(self._directory, self._head(state))
+
+    def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
+        """The last words. `whole`: the run is over, not only this node's part in it."""
+        if self._generation is not None and not self.keeper:
+            whole = False
+        if not whole:
+            self.event("node.end", status=status, reason=reason)
+            return None
+        if self._generation is not None:
+            self.event("generation.end", reason=reason)
+        summary = self._summarize(status, reason)
+        replace_json(self._directory.summary, summary)
+        self.event("run.end", status=status, reason=reason)
+        return summary
+
+    def close(self) -> None:
+        """Close the files and leave the last progress line on the screen."""
+        self._progress.close()
+        self._events.close()
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _step(self, message: Message) -> None:
+        self._ledger.remember(message)
+        self._dirty = True
+        if not self.keeper or self._metrics is None or "loss" not in message:
+            return
+        for line in self._ledger.offer(message):
+            self._metrics.append(line)
+            self._progress.step(line)
+
+    def _head(self, state: str) -> dict[str, Any]:
+        generation = self._generation
+        return {
+            "run_id": self._launch.run_id,
+            "state": state,
+            "generation": generation.number if generation is not None else 0,
+            "reason": generation.reason if generation is not None else "",
+            "world_size": generation.world_size if generation is not None else 0,
+            "restarts": generation.restarts if generation is not None else 0,
+            "mesh": self._mesh,
+            "step": self._ledger.last_step,
+            "total_steps": self._progress.meter.total_steps,
+            "loss": self._ledger.last_loss,
+            "lost_steps": self._ledger.lost_steps,
+            "began": self._began,
+        }
+
+    def _summarize(self, status: str, reason: str) -> dict[str, Any]:
+        wall = time.time() - self._began
+        ledger, generation = self._ledger, self._generation
+        counts: dict[str, Any] = {
+            "run_id": self._launch.run_id,
+            "status": status,
+            "reason": reason,
+            "steps": ledger.last_step,
+            "final_loss": ledger.last_loss,
+            "weights_sha256": None,
+            "generations": generation.number if generation is not None else 0,
+            "restarts": generation.restarts if generation is not None else 0,
+            "lost_steps": ledger.lost_steps,
+            "tokens_per_second": ledger.tokens_per_second(wall),
+            "goodput": ledger.goodput(wall),
+            "wall_seconds": wall,
+        }
+        known = {name: value for name, value in self._summary.items() if value is not None}
+        return counts | known | {"status": status}

@@ -1,0 +1,485 @@
+"""What an agent decides: which process has which place, and when to say what. Pure.
+
+    state = AgentState(node, slots, policy)
+    actions = state.begin(now)
+    actions = state.step(fact, now)         # carry them out, in order
+    state.next_deadline()                   # step(Tick(), now) no later than this
+
+A slot is one rank's place on this node. Loop workers stay in their slot from generation to
+generation and are replaced by a standby when they die; a script's process is started anew in
+every generation. Everything else is the same for both.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from rendezvous.generation import Generation
+from trainer.agent import actions as act
+from trainer.agent import facts
+from trainer.agent.actions import Action
+from trainer.agent.facts import Fact
+from trainer.agent.process import Exit
+
+EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
+STEPS_BEFORE_STANDBY = 3
+HOPELESS_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How patient an agent is with its workers. Times in seconds.
+
+    `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
+    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end.
+    """
+
+    persistent: bool
+    standby: int = 0
+    interrupt_seconds: float = 5.0
+    dump_seconds: float = 0.5
+    quit_seconds: float = 10.0
+
+
+class Stage(Enum):
+    """Where a slot's process stands."""
+
+    EMPTY = auto()
+    STARTING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    LEAVING = auto()
+    SPARE = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True)
+class Slot:
+    """One rank's place. `generation` is the last one it was told to enter."""
+
+    local_rank: int
+    process: int = 0
+    stage: Stage = Stage.EMPTY
+    generation: int = 0
+    entered: bool = False
+    asked: bool = False
+    version: int = 0
+    step: int = -1
+    status: str = ""
+    message: str = ""
+    deadline: float | None = None
+    dumped: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether its process is in a generation."""
+        return self.stage in (Stage.BUSY, Stage.LEAVING)
+
+
+@dataclass(slots=True)
+class _Standby:
+    ready: bool = False
+
+
+@dataclass(slots=True)
+class _Ending:
+    code: int
+    status: str
+    reason: str
+    deadline: float
+    over: bool = False
+
+
+@dataclass(slots=True)
+class AgentState:
+    """One node's view of one job."""
+
+    node: str
+    slot_count: int
+    policy: Policy
+    generation: Generation | None = None
+    slots: list[Slot] = field(init=False)
+    _standbys: dict[int, _Standby] = field(default_factory=dict)
+    _doomed: set[int] = field(default_factory=set)
+    _last_process: int = 0
+    _running: int = 0
+    _left: int = 0
+    _failed: int = 0
+    _finished: int = 0
+    _boundary: tuple[int, str] = (0, "")
+    _cause: str = ""
+    _drain: facts.DrainAsked | None = None
+    _drain_deadline: float | None = None
+    _drained: bool = False
+    _ending: _Ending | None = None
+    _false_starts: int = 0
+    _steps_since_running: int = 0
+    _out: list[Action] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slots = [Slot(local_rank) for local_rank in range(self.slot_count)]
+
+    # What happens
+
+    def begin(self, now: float) -> list[Action]:
+        """Start what can start before anything is agreed."""
+        return self.step(facts.Tick(), now)
+
+    def step(self, fact: Fact, now: float) -> list[Action]:
+        """Take in one fact; the actions that follow from it, in order."""
+        self._out = []
+        match fact:
+            case facts.Began(generation):
+                self._on_began(generation)
+            case facts.BoundaryAsked(generation, reason):
+                if self.generation is not None and generation == self.generation.number:
+                    self._boundary = (generation, reason)
+            case facts.Ended(status, reason):
+                self._on_ended(status, reason, now)
+            case facts.TurnedAway(reason):
+                code = EXIT_USAGE if self.generation is None else EXIT_FAILED
+                self._end(code, "failed", reason, now)
+            case facts.DrainAsked():
+                self._on_drain(fact, now)
+            case facts.DrainDone():
+                self._drained = True
+            case facts.Hurry():
+                self._end(EXIT_DRAINED, "drained", "asked twice to end", now, at_once=True)
+            case facts.Exited(process, how):
+                self._on_exit(process, how, now)
+            case facts.Hello(process):
+                self._on_hello(process)
+            case facts.Tick():
+                self._on_time(now)
+            case _:
+                slot = self._slot_of(fact.process)
+                if slot is not None:
+                    self._on_word(slot, fact, now)
+        self._advance(now)
+        return self._out
+
+    def next_deadline(self) -> float | None:
+        """When the next `Tick` is due; None when nothing waits for time alone."""
+        times = [slot.deadline for slot in self.slots if slot.deadline is not None]
+        if self._drain_deadline is not None:
+            times.append(self._drain_deadline)
+        if self._ending is not None and not self._ending.over:
+            times.append(self._ending.deadline)
+        return min(times, default=None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every slot could enter a generation at once."""
+        return not self.policy.persistent or all(
+            slot.stage not in (Stage.EMPTY, Stage.STARTING) for slot in self.slots
+        )
+
+    @property
+    def member(self) -> bool:
+        """Whether this node is in the newest generation."""
+        return self.generation is not None and self.generation.group_rank(self.node) is not None
+
+    @property
+    def ending(self) -> bool:
+        return self._ending is not None
+
+    @property
+    def draining(self) -> bool:
+        return self._drain is not None
+
+    def rank_of(self, slot: Slot) -> int | None:
+        """The slot's global rank in the newest generation; None when it has none."""
+        first = self.generation.first_rank(self.node) if self.generation is not None else None
+        return None if first is None else first + slot.local_rank
+
+    # One fact at a time
+
+    def _on_began(self, generation: Generation) -> None:
+        if self.generation is None or generation.number > self.generation.number:
+            self.generation = generation
+            self._steps_since_running = 0
+            self._cause = ""
+
+    def _on_ended(self, status: str, reason: str, now: float) -> None:
+        if status == "failed":
+            self._end(EXIT_FAILED, status, reason, now)
+        elif self._drain is not None:
+            self._end(EXIT_DRAINED, "drained", reason, now)
+        elif status == "stopped" and not any(slot.status == "stopped" for slot in self.slots):
+            self._end(EXIT_DRAINED, status, reason, now)
+        else:
+            self._end(EXIT_COMPLETED, status, reason, now)
+
+    def _on_drain(self, asked: facts.DrainAsked, now: float) -> None:
+        if self._drain is not None or self._ending is not None:
+            return
+        self._drain = asked
+        if self.generation is None or not self.member:
+            self._end(EXIT_DRAINED, "drained", asked.reason, now)
+            return
+        self._drain_deadline = now + asked.grace
+        if len(self.generation.members) == 1:
+            self._boundary = (self.generation.number, asked.reason)
+        else:
+            self._out.append(act.TellDrain(asked.grace, asked.reason))
+
+    def _on_hello(self, process: int) -> None:
+        self._false_starts = 0
+        if process in self._standbys:
+            self._standbys[process].ready = True
+        slot = self._slot_of(process)
+        if slot is not None and slot.stage is Stage.STARTING:
+            slot.stage = Stage.IDLE
+
+    def _on_word(self, slot: Slot, fact: Fact, now: float) -> None:
+        match fact:
+            case facts.Broke(_process, hopeless, message):
+                slot.message = message
+                if hopeless and self.generation is not None and self._ending is None:
+                    number = self.generation.number
+                    self._out.append(act.TellFinished(number, "failed", message))
+                    self._end(EXIT_USAGE, "failed", message, now)
+            case facts.Entered(_process, generation) if generation == slot.generation:
+                slot.entered = True
+            case facts.Stepped(_process, generation, step) if generation == slot.generation:
+                slot.step = step
+                self._steps_since_running += generation == self._running
+            case facts.Left(_process, generation, version, error) if (
+                generation == slot.generation and slot.inside
+            ):
+                self._vacate(slot, Stage.IDLE)
+                slot.version = version
+                if error and self.generation is not None and generation == self.generation.number:
+                    self._cause = self._cause or f"rank {self.rank_of(slot)}: {error}"
+                    self._clear_out(generation, self._cause, now)
+            case facts.Spared(_process, generation) if generation == slot.generation:
+                self._vacate(slot, Stage.SPARE)
+                slot.entered = True
+            case facts.Finished(_process, generation, status) if generation == slot.generation:
+                self._vacate(slot, Stage.DONE)
+                slot.status = status
+            case _:
+                pass  # an echo of a generation that is over
+
+    def _on_exit(self, process: int, how: Exit, now: float) -> None:
+        self._doomed.discard(process)
+        if self._standbys.pop(process, None) is not None:
+            return
+        slot = self._slot_of(process)
+        if slot is None:
+            return
+        stage, number = slot.stage, slot.generation
+        message, slot.message = slot.message, ""
+        slot.process = 0
+        self._vacate(slot, Stage.EMPTY)
+        if self._ending is not None:
+            return
+        if not self.policy.persistent and how.ok and stage is Stage.BUSY:
+            slot.stage, slot.status = Stage.DONE, "completed"
+        elif stage is Stage.STARTING:
+            self._false_starts += 1
+            if self._false_starts >= HOPELESS_STARTS:
+                reason = f"workers end before they are ready ({how}), {self._false_starts} times"
+                self._end(EXIT_FAILED, "failed", reason, now)
+        elif self.generation is None or number != self.generation.number:
+            pass
+        elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
+            self._fail(slot, how.code, how.signal, message or f"ended with {how}", now)
+
+    def _on_time(self, now: float) -> None:
+        for slot in self.slots:
+            if slot.deadline is None or now < slot.deadline:
+                continue
+            if self.policy.persistent and not slot.dumped:
+                slot.dumped = True
+                slot.deadline = now + self.policy.dump_seconds
+                self._out.append(act.Dump(slot.process))
+            else:
+                slot.deadline = None
+                self._kill(slot.process, "did not leave the generation in time")
+        if self._drain_deadline is not None and now >= self._drain_deadline:
+            self._drain_deadline = None
+            reason = "the notice ran out before the state was handed over"
+            self._end(EXIT_DRAINED, "drained", reason, now, at_once=True)
+        if self._ending is not None and now >= self._ending.deadline:
+            self._kill_all("did not end in time")
+            self._ending.deadline = float("inf")
+
+    # What follows
+
+    def _advance(self, now: float) -> None:
+        if self._ending is not None:
+            if not self._ending.over and not self._alive():
+                self._ending.over = True
+                ending = self._ending
+                self._out.append(act.Depart(ending.code, ending.status, ending.reason))
+            return
+        if self.policy.persistent:
+            self._fill_slots()
+        if self.generation is not None:
+            self._follow(self.generation, now)
+            if self._ending is None:
+                self._conclude(self.generation, now)
+        self._keep_standbys()
+
+    def _fill_slots(self) -> None:
+        for slot in self.slots:
+            if slot.stage is not Stage.EMPTY:
+                continue
+            ready = [process for process, standby in self._standbys.items() if standby.ready]
+            chosen = next(iter(ready or self._standbys), None)
+            if chosen is None:
+                slot.process, slot.stage = self._spawn(standby=False), Stage.STARTING
+            else:
+                standby = self._standbys.pop(chosen)
+                slot.process = chosen
+                slot.stage = Stage.IDLE if standby.ready else Stage.STARTING
+
+    def _follow(self, generation: Generation, now: float) -> None:
+        """Get out of an older generation and into the newest."""
+        number = generation.number
+        member = self.member and self._drain is None
+        for slot in self.slots:
+            if slot.inside and slot.generation < number:
+                self._interrupt(slot, generation.reason, now)
+            resting = Stage.IDLE if self.policy.persistent else Stage.EMPTY
+            outside = slot.stage in (resting, Stage.SPARE, Stage.DONE)
+            if member and outside and slot.generation < number:
+                self._enter(slot, generation)
+        boundary, reason = self._boundary
+        if boundary == number:
+            for slot in self.slots:
+                if slot.stage is Stage.BUSY and not slot.asked:
+                    self._ask_to_leave(slot, reason, now)
+
+    def _conclude(self, generation: Generation, now: float) -> None:
+        """Say what is true of all slots together."""
+        number = generation.number
+        mine = [slot for slot in self.slots if slot.generation == number]
+        if len(mine) < len(self.slots):
+            mine = []
+        over = (Stage.DONE, Stage.SPARE)
+        out = not any(slot.inside for slot in self.slots)
+        if mine and self._running < number and all(slot.entered for slot in mine):
+            self._running = number
+            self._out.append(act.TellRunning(number))
+        if mine and self._finished < number and all(s.stage in over for s in mine):
+            self._finished = number
+            status = "stopped" if any(s.status == "stopped" for s in mine) else "completed"
+            self._out.append(act.TellFinished(number, status, ""))
+        asked = self._boundary[0] == number or bool(self._cause)
+        if mine and out and asked and max(self._left, self._failed, self._finished) < number:
+            self._left = number
+            version = max(slot.version for slot in mine)
+            if self._drain is None or len(generation.members) > 1:
+                self._out.append(act.TellLeft(number, version, self._cause))
+        alone = len(generation.members) == 1 and self.member
+        if self._drain is not None and out and (self._drained or alone):
+            self._end(EXIT_DRAINED, "drained", self._drain.reason, now)
+
+    def _keep_standbys(self) -> None:
+        settled = self._steps_since_running >= STEPS_BEFORE_STANDBY * self.slot_count
+        if self._drain is None and settled and self.ready:
+            while len(self._standbys) < self.policy.standby:
+                self._standbys[self._spawn(standby=True)] = _Standby()
+
+    # Small steps
+
+    def _spawn(self, *, standby: bool) -> int:
+        self._last_process += 1
+        self._out.append(act.Spawn(self._last_process, standby))
+        return self._last_process
+
+    def _enter(self, slot: Slot, generation: Generation) -> None:
+        if not self.policy.persistent:
+            self._last_process += 1
+            slot.process = self._last_process
+        slot.stage = Stage.BUSY
+        slot.generation = generation.number
+        slot.entered = not self.policy.persistent
+        slot.asked, slot.dumped, slot.deadline = False, False, None
+        slot.step, slot.status, slot.message = -1, "", ""
+        self._out.append(act.Enter(slot.process, slot.local_rank, generation))
+
+    def _ask_to_leave(self, slot: Slot, reason: str, now: float) -> None:
+        slot.asked = True
+        if not self.policy.persistent:
+            self._interrupt(slot, reason, now)
+            return
+        last = self._drain is not None
+        alone = self.generation is not None and len(self.generation.members) == 1
+        self._out.append(act.Boundary(slot.process, slot.generation, reason, last and alone))
+
+    def _interrupt(self, slot: Slot, reason: str, now: float) -> None:
+        if slot.stage is not Stage.BUSY:
+            return
+        slot.stage = Stage.LEAVING
+        slot.deadline = now + self.policy.interrupt_seconds
+        asked_by = self._drain.signal if self._drain is not None else None
+        number = asked_by or signal.SIGTERM
+        self._out.append(act.Interrupt(slot.process, slot.generation, reason, number))
+
+    def _vacate(self, slot: Slot, stage: Stage) -> None:
+        slot.stage = stage
+        slot.deadline = None
+
+    def _clear_out(self, generation: int, reason: str, now: float) -> None:
+        for slot in self.slots:
+            if slot.generation == generation:
+                self._interrupt(slot, reason, now)
+
+    def _fail(
+        self, slot: Slot, code: int | None, number: int | None, cause: str, now: float
+    ) -> None:
+        generation = slot.generation
+        if self._failed < generation:
+            self._failed = generation
+            rank = self.rank_of(slot)
+            self._out.append(
+                act.TellFailed(
+                    generation, -1 if rank is None else rank, code, number, slot.step, cause
+                )
+            )
+        self._clear_out(generation, cause, now)
+
+    def _kill(self, process: int, reason: str) -> None:
+        if process and process not in self._doomed:
+            self._doomed.add(process)
+            self._out.append(act.Kill(process, reason))
+
+    def _kill_all(self, reason: str) -> None:
+        for process in self._alive():
+            self._kill(process, reason)
+
+    def _alive(self) -> list[int]:
+        return [slot.process for slot in self.slots if slot.process] + list(self._standbys)
+
+    def _end(
+        self, code: int, status: str, reason: str, now: float, *, at_once: bool = False
+    ) -> None:
+        if self._ending is not None:
+            if at_once:
+                self._kill_all(reason)
+            return
+        patience = (
+            self.policy.quit_seconds
+            if code == EXIT_COMPLETED
+            else (min(self.policy.quit_seconds, self.policy.interrupt_seconds))
+        )
+        self._ending = _Ending(code, status, reason, now + patience)
+        self._drain_deadline = None
+        if at_once:
+            self._kill_all(reason)
+            return
+        for slot in self.slots:
+            self._interrupt(slot, reason, now)
+            slot.deadline = None
+        for process in list(self._standbys):
+            self._kill(process, "no longer needed")
+        if self.policy.persistent:
+            self._out.extend(act.Quit(slot.process) for slot in self.slots if slot.process)
+
+    def _slot_of(self, process: int) -> Slot | None:
+        return next((slot for slot in self.slots if process and slot.process == process), None)

@@ -1,0 +1,56 @@
+"""`remesh`: what a person types. Each subcommand is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+SUBCOMMANDS = {
+    "run": "run a job file, or a script as torchrun would",
+    "plan": "show the mesh of a job for a number of ranks; starts nothing",
+    "schema": "print the JSON Schema of the job file",
+    "status": "show how a run is doing",
+    "rendezvous": "the rendezvous service: serve, status",
+    "checkpoint": "look at checkpoints: list, verify, gc, convert",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="remesh",
+        description="Elastic, fault-tolerant distributed training for PyTorch.",
+        epilog="`remesh COMMAND --help` says more about each.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    for name, text in SUBCOMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    if not arguments or arguments[0] not in SUBCOMMANDS:
+        known = parser.parse_args(arguments)
+        assert known.command is None
+        parser.print_help()
+        return EXIT_USAGE
+    module = import_module(f"trainer.command.{arguments[0]}")
+    from trainer.errors import JobError
+
+    try:
+        code = module.main(arguments[1:])
+    except JobError as error:
+        for line in str(error).splitlines():
+            print(f"remesh: {line}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; don't complain again when Python flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    assert isinstance(code, int)
+    return code

@@ -1,0 +1,115 @@
+"""From a job file to a launch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rendezvous.generation import Generation
+from trainer.agent import Launch, Loop, Script
+from trainer.command import options
+from trainer.command.script_launch import console, labels, membership
+from trainer.command.slots import worker_count
+from trainer.errors import JobError
+from trainer.job import Job, dump, load
+
+OVERRIDING_FLAGS = {
+    "nnodes": "elastic.nodes",
+    "nproc_per_node": "elastic.nproc_per_node",
+    "max_restarts": "elastic.max_restarts",
+    "rdzv_id": "run.id",
+    "run_directory": "run.directory",
+    "shutdown_timeout": "elastic.drain_grace",
+}
+
+
+def job_launch(parsed: argparse.Namespace) -> Launch:
+    """Read and check the job, and that a mesh fits where that is known. Raises JobError."""
+    job = load(parsed.target, [*_overrides(parsed), *parsed.set], faults=parsed.fault)
+    slots = worker_count(str(job.elastic.nproc_per_node), flag="elastic.nproc_per_node")
+    if job.run.id is None and parsed.rdzv_endpoint and not parsed.standalone:
+        raise JobError(
+            "several agents need one name for the run; give --rdzv-id NAME (the same on every "
+            "node), or run.id in the job file"
+        )
+    run_id = job.run.id or f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    job = job.model_copy(update={"run": job.run.model_copy(update={"id": run_id})})
+    root = Path(job.run.directory).absolute() / run_id
+    elastic = job.elastic
+    return Launch(
+        run_id=run_id,
+        directory=root,
+        job_text=dump(job),
+        slots=slots,
+        workers=_workers(job, slots),
+        membership=membership(
+            parsed,
+            max_restarts=elastic.max_restarts,
+            nodes=(elastic.min_nodes, elastic.max_nodes),
+            times={
+                "join_timeout": elastic.join_timeout,
+                "last_call": elastic.last_call,
+                "beat_timeout": elastic.beat_timeout,
+                "reconnect_grace": elastic.reconnect_grace,
+                "grow_interval": elastic.grow_interval,
+                "wait": elastic.wait,
+                "node_failures": elastic.node_failures,
+            },
+        ),
+        logs=Path(parsed.log_dir).absolute() / run_id if parsed.log_dir else None,
+        console=console(parsed, slots),
+        node=parsed.node,
+        node_rank=parsed.node_rank,
+        local_address=parsed.local_addr,
+        labels=labels(parsed),
+        signals=options.signals(parsed.signals_to_handle),
+        drain_seconds=elastic.drain_grace,
+        mesh=_mesh_namer(job, slots) if job.trains else None,
+    )
+
+
+def _overrides(parsed: argparse.Namespace) -> list[str]:
+    given = ((key, getattr(parsed, flag)) for flag, key in OVERRIDING_FLAGS.items())
+    return [f"{key}={value}" for key, value in given if value is not None]
+
+
+def _workers(job: Job, slots: int) -> Script | Loop:
+    entry = job.entrypoint
+    if entry is None:
+        wanted = job.elastic.standby_per_node
+        standby = int(slots >= 2) if wanted == "auto" else wanted
+        return Loop(
+            argv=(sys.executable, "-u", "-m", "trainer.worker"),
+            standby=standby,
+            interrupt_seconds=job.elastic.interrupt_timeout,
+            total_steps=job.train.stop_at or job.train.steps,
+        )
+    if entry.script is not None:
+        if not Path(entry.script).exists():
+            raise JobError(f"entrypoint.script: {entry.script}: no such file")
+        argv: tuple[str, ...] = (sys.executable, "-u", entry.script)
+    elif entry.module is not None:
+        argv = (sys.executable, "-u", "-m", entry.module)
+    else:
+        assert entry.command is not None
+        argv = (entry.command,)
+    return Script(argv=(*argv, *entry.args), env=entry.env)
+
+
+def _mesh_namer(job: Job, slots: int) -> Callable[[Generation], str]:
+    """Plans once for the nodes the job may have, so that a job that fits nowhere ends here."""
+    from trainer.mesh import NodeSlots, plan
+
+    def name(generation: Generation) -> str:
+        nodes = [NodeSlots(node=m.node, slots=m.slots) for m in generation.members]
+        try:
+            return plan(job.parallel, nodes).describe()
+        except JobError as error:
+            return f"no mesh: {error}"
+
+    most = [NodeSlots(node=str(i), slots=slots) for i in range(job.elastic.max_nodes)]
+    plan(job.parallel, most)
+    return name

@@ -1,0 +1,120 @@
+"""Small readers of flag values, each with one clear complaint."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.agent.launch import Stream
+from trainer.errors import JobError
+
+DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+_ONE = re.compile(r"[0123]")
+_MAPPING = re.compile(r"(\d+:[0123],)*\d+:[0123]")
+
+DURATIONS = {
+    "timeout": "join_timeout",
+    "join_timeout": "join_timeout",
+    "last_call_timeout": "last_call",
+    "last_call": "last_call",
+    "beat_timeout": "beat_timeout",
+    "reconnect_grace": "reconnect_grace",
+    "grow_interval": "grow_interval",
+    "boundary_timeout": "boundary_timeout",
+    "leader_grace": "leader_grace",
+    "wait": "wait",
+}
+FILES = ("tls_ca", "tls_cert", "tls_key", "token_file")
+
+
+def node_range(text: str) -> tuple[int, int]:
+    """`2` or `1:4`. Raises JobError."""
+    low, _, high = text.partition(":")
+    if not low.isdigit() or not (high or low).isdigit():
+        raise JobError(f"--nnodes is {text!r}; give a number such as 2, or MIN:MAX such as 1:4")
+    if not 1 <= int(low) <= int(high or low):
+        raise JobError(f"--nnodes is {text!r}; it must be 1 ≤ MIN ≤ MAX")
+    return int(low), int(high or low)
+
+
+def streams(text: str | None, slots: int, flag: str) -> dict[int, Stream]:
+    """`3`, or `0:1,1:2` by local rank. Raises JobError."""
+    if text is None:
+        return {}
+    if _ONE.fullmatch(text):
+        return dict.fromkeys(range(slots), Stream(int(text)))
+    if _MAPPING.fullmatch(text):
+        pairs = (pair.split(":") for pair in text.split(","))
+        return {int(rank): Stream(int(value)) for rank, value in pairs}
+    raise JobError(f"{flag} is {text!r}; give 0, 1, 2, 3, or a value for each such as 0:1,1:3")
+
+
+def ranks(text: str | None) -> frozenset[int] | None:
+    """`0,2`. Raises JobError."""
+    if not text:
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise JobError(f"--local-ranks-filter is {text!r}; give local ranks such as 0,2")
+    return frozenset(int(word) for word in text.split(","))
+
+
+def signals(text: str | None) -> tuple[int, ...]:
+    """Names with or without SIG. Raises JobError."""
+    numbers = []
+    for word in (text or DEFAULT_SIGNALS).split(","):
+        name = word.strip().upper()
+        name = name if name.startswith("SIG") else f"SIG{name}"
+        if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
+            raise JobError(f"--signals-to-handle: {word!r} is no signal that can be handled")
+        numbers.append(int(signal.Signals[name]))
+    return tuple(numbers)
+
+
+def endpoints(text: str | None) -> tuple[str, ...]:
+    """`h1:29400,h2` with torchrun's default port. Raises JobError."""
+    found = []
+    for word in (text or "").split(","):
+        if not word.strip():
+            continue
+        host, _, port = word.strip().rpartition(":")
+        if not host or host.endswith(":"):
+            host, port = word.strip(), "29400"
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise JobError(f"--rdzv-endpoint: {word!r} is not HOST:PORT")
+        found.append(f"{host}:{port}")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class RendezvousConf:
+    """What --rdzv-conf says: times in seconds for the job, files, and words nobody knows."""
+
+    times: Mapping[str, float]
+    files: Mapping[str, Path]
+    unknown: tuple[str, ...]
+
+
+def rendezvous_conf(text: str | None) -> RendezvousConf:
+    """`key=value,…`. Raises JobError for what is not of that form or no number of seconds."""
+    times: dict[str, float] = {}
+    files: dict[str, Path] = {}
+    unknown = []
+    for pair in (text or "").split(","):
+        if not pair.strip():
+            continue
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not key:
+            raise JobError(f"--rdzv-conf: {pair!r} is not KEY=VALUE")
+        if key in FILES:
+            files[key] = Path(value)
+        elif key in DURATIONS:
+            try:
+                times[DURATIONS[key]] = float(value)
+            except ValueError:
+                raise JobError(f"--rdzv-conf: {key} is {value!r}, not a time in seconds") from None
+        else:
+            unknown.append(key)
+    return RendezvousConf(times, files, tuple(unknown))

@@ -1,0 +1,130 @@
+"""`remesh run`: a job file, or a script with torchrun's flags."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from trainer.agent import Launch, Outcome, report, run_agent
+from trainer.command.flags import add_flags, fill_from_environment, notices
+from trainer.command.same_job import differences
+from trainer.errors import JobError
+from trainer.telemetry import RunDirectory
+from trainer.telemetry.files import replace as replace_text
+
+JOB_SUFFIXES = (".yaml", ".yml")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Takes one job file with flags on either side, or flags and then a script with arguments."""
+    made = argparse.ArgumentParser(
+        prog="remesh run",
+        usage="remesh run [flags] JOB.yaml [flags]\n"
+        "       remesh run [flags] SCRIPT [arguments of the script]",
+        description="Run a job file, or any script that torchrun runs, unchanged.",
+        epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or job, "
+        "75 left with notice and can be resumed.",
+    )
+    made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a key")
+    made.add_argument(
+        "--fault", action="append", default=[], metavar="K=V,…", help="rehearse a failure"
+    )
+    made.add_argument("--run-directory", metavar="DIR", help="where run directories are made")
+    made.add_argument("--node", metavar="NAME", help="name of this node (default: the host's)")
+    made.add_argument(
+        "--label", action="append", default=[], metavar="K=V", help="a label of this node"
+    )
+    add_flags(made)
+    made.add_argument("target", metavar="JOB.yaml | SCRIPT", help="what to run")
+    made.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return made
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Ends with exit code 2 and one line when the flags can't be read."""
+    made = parser()
+    parsed = made.parse_args(argv)
+    parsed.is_job = (
+        parsed.target.endswith(JOB_SUFFIXES) and not parsed.no_python and not parsed.module
+    )
+    if parsed.is_job and parsed.arguments:
+        # What follows a job file is for us: there is no script it could be for.
+        rest = made.parse_args([*parsed.arguments, parsed.target], parsed)
+        if rest.arguments or rest.target != parsed.target:
+            made.error(f"{rest.target!r}: a job file takes flags only, such as --set a.b=c")
+    fill_from_environment(parsed, made, os.environ)
+    return parsed
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code. Raises JobError for what the user has to mend."""
+    parsed = parse(argv)
+    for line in notices(parsed, script=not parsed.is_job):
+        print(f"remesh: {line}", file=sys.stderr)
+    if parsed.is_job:
+        from trainer.command.job_launch import job_launch
+
+        launch = job_launch(parsed)
+    else:
+        from trainer.command.script_launch import script_launch
+
+        launch = script_launch(parsed)
+    return start(launch)
+
+
+def start(launch: Launch) -> int:
+    """Open the run directory, run the agent, say how it ended."""
+    directory = RunDirectory(launch.directory, logs=launch.logs)
+    try:
+        launch = replace(launch, resumed=occupy(directory, launch))
+        outcome = asyncio.run(run_agent(launch, directory))
+    finally:
+        directory.unlock()
+    tell(outcome, launch.directory)
+    return outcome.code
+
+
+def occupy(directory: RunDirectory, launch: Launch) -> bool:
+    """Make the run directory ours. True when it holds an earlier part of the same run.
+
+    Raises JobError when it belongs to another job or to a process that still runs; nothing in
+    it is changed then.
+    """
+    new = directory.create()
+    directory.lock(alone=not launch.membership.endpoints)
+    if not new:
+        changed = differences(directory.job.read_text(encoding="utf-8"), launch.job_text)
+        if changed:
+            raise JobError(
+                f"{directory.root} holds another run: {', '.join(changed[:5])} "
+                f"differ{'s' * (len(changed) == 1)}; choose another run.id (--rdzv-id for a script)"
+            )
+    replace_text(directory.job, launch.job_text)
+    return not new
+
+
+def tell(outcome: Outcome, directory: Path) -> None:
+    """The last lines: the first failure first, or what was made and where."""
+    if outcome.status == "failed":
+        if outcome.failures:
+            print(report(outcome.failures), file=sys.stderr)
+        print(f"remesh: failed: {outcome.reason}", file=sys.stderr)
+        print(f"remesh: everything of this run is in {directory}", file=sys.stderr)
+        return
+    summary = outcome.summary or {}
+    if outcome.status == "drained":
+        print(f"remesh: left: {outcome.reason}; run it again to resume", file=sys.stderr)
+    elif summary.get("steps"):
+        print(
+            f"{outcome.status} after {summary['steps']} steps, loss "
+            f"{summary.get('final_loss') or float('nan'):.4f}, "
+            f"{summary['tokens_per_second']:.0f} tokens/s, goodput {summary['goodput']:.0%}"
+        )
+        if summary.get("weights_sha256"):
+            print(f"weights sha256 {summary['weights_sha256']}")
+        print(f"everything of this run is in {directory}")

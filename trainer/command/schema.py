@@ -1,0 +1,18 @@
+"""`remesh schema`: the JSON Schema of the job file, for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the schema, or the documentation page made from it."""
+    parser = argparse.ArgumentParser(prog="remesh schema", description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="the page for docs/ instead")
+    parsed = parser.parse_args(argv)
+    from trainer.job import json_schema, render_docs
+
+    print(render_docs() if parsed.markdown else json.dumps(json_schema(), indent=2))
+    return 0

@@ -1,0 +1,65 @@
+"""How many workers a node runs. torch is asked only when an accelerator may be there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from trainer.errors import JobError
+
+ACCELERATOR_DEVICES = ("nvidiactl", "kfd", "dri", "davinci_manager", "habanalabs")
+ASK_TORCH = """
+import sys, torch
+wanted = sys.argv[1]
+if wanted == "gpu":
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+elif wanted == "auto":
+    there = torch.accelerator.is_available()
+    count = torch.accelerator.device_count() if there else 0
+else:
+    module = getattr(torch, wanted, None)
+    there = module is not None and hasattr(module, "device_count") and module.is_available()
+    count = module.device_count() if there else 0
+print(count)
+"""
+
+
+def processors() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_count(wanted: str, *, flag: str = "--nproc-per-node") -> int:
+    """`wanted` is a number, auto, cpu, gpu, xpu or another accelerator's name.
+
+    Raises JobError when it is none of them or the accelerator is not there.
+    """
+    if wanted.isdigit():
+        if int(wanted) < 1:
+            raise JobError(f"{flag} is {wanted}; a node needs at least 1 worker")
+        return int(wanted)
+    if wanted == "cpu":
+        return processors()
+    if not wanted.isidentifier():
+        raise JobError(f"{flag} is {wanted!r}; give a number, auto, cpu or gpu")
+    count = _ask_torch(wanted) if _accelerator_possible() else 0
+    if count:
+        return count
+    if wanted == "auto":
+        return processors()
+    raise JobError(f"{flag} is {wanted}, but torch sees no such device here; give a number or cpu")
+
+
+def _accelerator_possible() -> bool:
+    return any(Path("/dev", name).exists() for name in ACCELERATOR_DEVICES)
+
+
+def _ask_torch(wanted: str) -> int:
+    answer = subprocess.run(
+        [sys.executable, "-c", ASK_TORCH, wanted], capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        raise JobError(f"torch can't be asked for devices: {answer.stderr.strip()[-500:]}")
+    return int(answer.stdout.split()[-1])

@@ -1,0 +1,67 @@
+"""Two ways to write a file that others read meanwhile: whole by rename, or a line at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def replace(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.rename(path)
+
+
+def replace_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`replace` with indented JSON."""
+    replace(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`; None when the file is missing or is no JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class LineFile:
+    """A file of JSON lines that several processes append to.
+
+    Each line is one `write` to a descriptor opened with O_APPEND, so lines of different
+    writers never mix on a local filesystem.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line."""
+        line = json.dumps(record, separators=(", ", ": ")) + "\n"
+        os.write(self._descriptor, line.encode())
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file of JSON lines; a last line that is cut short is left out."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record

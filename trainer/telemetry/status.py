@@ -1,0 +1,66 @@
+"""The status of a run: each agent writes its own part, and any reader can put them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.telemetry.directory import RunDirectory
+from trainer.telemetry.files import read_json, replace_json
+
+
+def write_part(directory: RunDirectory, node: str, part: Mapping[str, Any]) -> None:
+    """Write one agent's part."""
+    replace_json(directory.agents / f"{node}.json", part)
+
+
+def merge(head: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The whole from what rank 0's agent knows and each agent's part. Pure.
+
+    A part of an older generation than the head's is shown as it is, marked `current: false`.
+    """
+    generation = head.get("generation", 0)
+    agents = []
+    workers: list[dict[str, Any]] = []
+    for node, part in sorted(parts.items()):
+        current = part.get("generation") == generation
+        agents.append(
+            {
+                "node": node,
+                "pid": part.get("pid"),
+                "host": part.get("host"),
+                "state": part.get("state"),
+                "generation": part.get("generation"),
+                "current": current,
+                "time": part.get("time"),
+            }
+        )
+        workers.extend({**worker, "node": node} for worker in part.get("workers", ()))
+    workers.sort(key=lambda worker: (worker.get("rank") is None, worker.get("rank") or 0))
+    return {**head, "agents": agents, "workers": workers}
+
+
+def gather(directory: RunDirectory, head: Mapping[str, Any]) -> dict[str, Any]:
+    """`merge` over the parts that lie in the run directory."""
+    parts = {}
+    for path in directory.agents.glob("*.json"):
+        part = read_json(path)
+        if part is not None and not path.name.startswith("."):
+            parts[path.stem] = part
+    return merge(head, parts)
+
+
+def write_status(directory: RunDirectory, head: Mapping[str, Any]) -> None:
+    """Written by the agent of rank 0, and by the only agent there is."""
+    replace_json(directory.status, gather(directory, {**head, "time": time.time()}))
+
+
+def read_status(root: Path) -> dict[str, Any] | None:
+    """The newest status of the run in `root`; None when there is none."""
+    directory = RunDirectory(root)
+    head = read_json(directory.status)
+    if head is None:
+        return None
+    return gather(directory, {k: v for k, v in head.items() if k not in ("agents", "workers")})
