@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainer.job.parallel import INTERLEAVED, ZERO_BUBBLE
+from trainer.job.parallel import INTERLEAVED, ZERO_BUBBLE, ParallelSection
 
 if TYPE_CHECKING:
     from trainer.job.schema import Job
@@ -159,20 +159,27 @@ def _pipeline(job: Job) -> Iterator[Problem]:
             ("parallel", "stages_per_rank"),
             f"{schedule} needs 1 stage a rank, not {virtual}; use auto or interleaved1f1b",
         )
-    if schedule in INTERLEAVED:
-        rounds = max(1, train.microbatches // ranks)
-        if train.microbatches % rounds:
-            yield Problem(
-                ("train", "microbatches"),
+    trouble = microbatch_problem(parallel, train.microbatches, ranks)
+    if trouble:
+        yield Problem(("train", "microbatches"), trouble)
+
+
+def microbatch_problem(parallel: ParallelSection, microbatches: int, ranks: int) -> str | None:
+    """Why the schedule can't run a piece of that many microbatches over that many ranks."""
+    schedule = parallel.schedule
+    if ranks > 1 and schedule in INTERLEAVED:
+        rounds = max(1, microbatches // ranks)
+        if microbatches % rounds:
+            return (
                 f"{schedule} over {ranks} ranks needs a multiple of {ranks} microbatches a piece, "
-                f"not {train.microbatches}; use {ranks * rounds} or {ranks * (rounds + 1)}",
+                f"not {microbatches}; use {ranks * rounds} or {ranks * (rounds + 1)}"
             )
-    if schedule == "1f1b" and train.microbatches < ranks:
-        yield Problem(
-            ("train", "microbatches"),
+    if schedule == "1f1b" and microbatches < ranks:
+        return (
             f"1f1b over {ranks} stages needs at least {ranks} microbatches a piece, "
-            f"not {train.microbatches}; raise it, or use schedule gpipe or fewer pipeline ranks",
+            f"not {microbatches}; raise it, or use schedule gpipe or fewer pipeline ranks"
         )
+    return None
 
 
 def _model(job: Job) -> Iterator[Problem]:

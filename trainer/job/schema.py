@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from trainer.errors import JobError
 from trainer.job.checkpoint import CheckpointSection
 from trainer.job.compilation import CompileSection
 from trainer.job.data import DataSection
@@ -78,3 +79,38 @@ class Job(Section):
     def trains(self) -> bool:
         """Whether a model is trained here, rather than a program of the user's own started."""
         return self.entrypoint is None
+
+    def pieces(self, slots_per_node: int | None = None) -> int:
+        """Into how many pieces every global batch is cut: the same on any mesh of the job.
+
+        `slots_per_node` stands in where `elastic.nproc_per_node` is not yet a number.
+
+        Raises:
+            JobError: that is needed and not given, or the batch does not divide.
+        """
+        pieces = self._pieces(slots_per_node)
+        try:
+            self.train.samples_per_microbatch(pieces)
+        except ValueError as error:
+            raise JobError(f"train.batch: {error}") from None
+        return pieces
+
+    def _pieces(self, slots_per_node: int | None) -> int:
+        if self.train.pieces != "auto":
+            return self.train.pieces
+        parallel, elastic = self.parallel, self.elastic
+        if parallel.data != "auto":
+            return parallel.data
+        slots = elastic.nproc_per_node
+        if isinstance(slots, str):
+            if slots_per_node is None:
+                raise JobError(
+                    "train.pieces: auto follows from elastic.nproc_per_node, which is "
+                    f"{slots}; make one of them a number"
+                )
+            slots = slots_per_node
+        if parallel.tensor_across_nodes:
+            groups = elastic.max_nodes * slots // parallel.tensor
+        else:
+            groups = elastic.max_nodes * (slots // parallel.tensor)
+        return max(1, groups // parallel.pipeline)

@@ -76,7 +76,7 @@ class KeyedDropout(nn.Module):
         if keys is None:
             raise ValueError("dropout needs the samples' keys while training")
         keep = keep_mask(keys, values.shape, self.p, self.site, self.sequence_offset)
-        return torch.where(keep, values * (1.0 / (1.0 - self.p)), 0.0)
+        return values * (keep.to(values.dtype) * (1.0 / (1.0 - self.p)))
 
 
 def set_sequence_offset(model: nn.Module, offset: int) -> None:
