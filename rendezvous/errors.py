@@ -3,6 +3,7 @@
 RendezvousError
 ├── ConfigurationError         timeouts, security or addresses don't fit together
 ├── MessageError               the other side sent what can't be accepted
+├── Unreachable                no service answered in time
 └── StoreError                 the key-value store did not do what was asked
     ├── StoreUnavailable       no endpoint answered in time; nothing was changed
     ├── OutcomeUnknown         a write was sent and not answered: applied, or not, or not yet
@@ -33,6 +34,10 @@ class MessageError(RendezvousError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Unreachable(RendezvousError):
+    """No service answered in time."""
 
 
 class StoreError(RendezvousError):

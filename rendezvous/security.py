@@ -16,7 +16,8 @@ TOKEN_HEADER = "authorization"
 MAX_TOKEN = 4096
 
 
-def _read(path: str | Path, what: str) -> bytes:
+def read_pem(path: str | Path, what: str = "file") -> bytes:
+    """Raises ConfigurationError naming the file."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -51,10 +52,10 @@ class Security:
     ) -> Security:
         """Raises ConfigurationError naming the file that can't be read."""
         return cls(
-            ca=_read(ca, "TLS authority") if ca else None,
-            cert=_read(cert, "TLS certificate") if cert else None,
-            key=_read(key, "TLS key") if key else None,
-            token=_read(token_file, "token file").decode("ascii", "replace").strip()
+            ca=read_pem(ca, "TLS authority") if ca else None,
+            cert=read_pem(cert, "TLS certificate") if cert else None,
+            key=read_pem(key, "TLS key") if key else None,
+            token=read_pem(token_file, "token file").decode("ascii", "replace").strip()
             if token_file
             else None,
         )
@@ -110,7 +111,7 @@ class Tokens:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokens:
-        return cls.parse(_read(path, "token file").decode("utf-8", "replace"))
+        return cls.parse(read_pem(path, "token file").decode("utf-8", "replace"))
 
     def opens(self, run_id: str, header: str) -> bool:
         """Whether the value of the authorization header opens the job; in constant time."""

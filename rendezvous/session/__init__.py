@@ -16,6 +16,7 @@ from rendezvous.session.events import (
     Spare,
 )
 from rendezvous.session.identity import NodeIdentity, new_incarnation
+from rendezvous.session.operator import Operator
 from rendezvous.session.session import Session
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "JobEnded",
     "LeaveAtBoundary",
     "NodeIdentity",
+    "Operator",
     "Reconnected",
     "Refused",
     "Session",

@@ -1,0 +1,231 @@
+"""`remesh rendezvous …`, and `python -m rendezvous …` where training is not installed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from rendezvous.errors import ConfigurationError, RendezvousError
+from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
+from rendezvous.service.reply import as_json, as_text
+from rendezvous.session.operator import Operator
+from rendezvous.store import MemoryStore, Store
+
+DEFAULT_ENDPOINT = "127.0.0.1:29400"
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+SERVE_HELP = """\
+Serve the rendezvous: agents join, and are told who trains together.
+
+Run two or three replicas over one etcd; one of them leads, the others point to it, and when it
+dies another takes over. Running jobs don't notice. With --store memory there is one replica, and
+its jobs are forgotten when it ends (the running ones go on, and can't change).
+
+  remesh rendezvous serve --store memory --listen 127.0.0.1:29400
+  remesh rendezvous serve --store etcd://10.0.0.1:2379,10.0.0.2:2379 --listen 0.0.0.0:29400 \\
+      --advertise rdzv-0.example:29400 --tls-cert cert.pem --tls-key key.pem --token-file tokens
+"""
+STATUS_HELP = """\
+Show jobs, generations and nodes, who leads, and why each generation began.
+
+  remesh rendezvous status --endpoint h1:29400,h2:29400
+  remesh rendezvous status --json | jq '.jobs[].generation'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the subcommands; `run` takes what it parses."""
+    commands = parser.add_subparsers(dest="rendezvous_command", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+    _serve_arguments(
+        commands.add_parser(
+            "serve", help="run a replica", description=SERVE_HELP, formatter_class=raw
+        )
+    )
+    status = commands.add_parser(
+        "status", help="show jobs and nodes", description=STATUS_HELP, formatter_class=raw
+    )
+    status.add_argument("run_id", nargs="?", default="", help="one job (default: all)")
+    status.add_argument("--json", action="store_true", help="for programs")
+    drain = commands.add_parser("drain", help="ask a node to leave with notice")
+    drain.add_argument("run_id", help="the job")
+    drain.add_argument("node", help="the node's name, as `status` shows it")
+    drain.add_argument("--grace", type=float, default=30.0, help="seconds (default: %(default)s)")
+    drain.add_argument("--reason", default="an operator asked for it", help="for the record")
+    scale = commands.add_parser("scale", help="change a job's number of nodes")
+    scale.add_argument("run_id", help="the job")
+    scale.add_argument("--nodes", type=int, required=True, help="within the job's bounds")
+    stop = commands.add_parser("stop", help="end a job; it can be resumed")
+    stop.add_argument("run_id", help="the job")
+    stop.add_argument("--reason", default="an operator asked for it", help="for the record")
+    for command in (status, drain, scale, stop):
+        add_client_arguments(command)
+
+
+def add_client_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the services are, and what to show them."""
+    parser.add_argument(
+        "--endpoint",
+        default=DEFAULT_ENDPOINT,
+        metavar="HOST:PORT[,…]",
+        help="any of the services (default: %(default)s)",
+    )
+    parser.add_argument("--tls-ca", metavar="FILE", help="who signed the services' certificates")
+    parser.add_argument("--tls-cert", metavar="FILE", help="own certificate, if they ask for one")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key")
+    parser.add_argument("--token-file", metavar="FILE", help="holds the job's token")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what was parsed; returns the exit status."""
+    try:
+        if args.rendezvous_command == "serve":
+            return asyncio.run(_serve(args))
+        return asyncio.run(_operate(args))
+    except ConfigurationError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except RendezvousError as error:
+        return _fail(str(error), EXIT_FAILED)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rendezvous", description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        required=True,
+        metavar="memory|etcd://HOST:PORT[,…]",
+        help="where jobs are kept; etcds:// is etcd over TLS",
+    )
+    parser.add_argument(
+        "--listen", default=DEFAULT_ENDPOINT, metavar="HOST:PORT", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--advertise",
+        metavar="HOST:PORT",
+        help="how agents and other replicas reach this one (default: the address of --listen, "
+        "or this host's name if that is a wildcard)",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="this service's certificate, PEM")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key")
+    parser.add_argument(
+        "--tls-ca", metavar="FILE", help="demand of every agent a certificate signed by this"
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a line holds a token for all jobs, or RUN_ID and its token",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="listen beyond this machine without TLS or a token: who reaches it may do anything",
+    )
+    parser.add_argument(
+        "--metrics-listen", metavar="HOST:PORT", help="serve /metrics for Prometheus there"
+    )
+    parser.add_argument("--store-tls-ca", metavar="FILE", help="who signed etcd's certificates")
+    parser.add_argument("--store-tls-cert", metavar="FILE", help="own certificate for etcd")
+    parser.add_argument("--store-tls-key", metavar="FILE", help="its key")
+    parser.add_argument("--store-user", metavar="NAME", help="etcd's user, where it has users")
+    parser.add_argument("--store-password-file", metavar="FILE", help="holds that user's password")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    from rendezvous.service.server import serve
+
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # grpc's own words about connections that end are no news here.
+    logging.getLogger("grpc").setLevel(logging.WARNING)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    security = ServerSecurity(
+        cert=_pem(args.tls_cert),
+        key=_pem(args.tls_key),
+        ca=_pem(args.tls_ca),
+        tokens=Tokens.from_file(args.token_file) if args.token_file else Tokens(),
+    )
+    store = open_store(args)
+    try:
+        await serve(
+            store,
+            listen=args.listen,
+            stop=stop,
+            advertise=args.advertise,
+            security=security,
+            insecure=args.insecure,
+            metrics_listen=args.metrics_listen,
+            handover=0.0 if args.store == "memory" else 1.5,
+        )
+    finally:
+        await store.close()
+    return 0
+
+
+def open_store(args: argparse.Namespace) -> Store:
+    """The store that `--store` names. Raises ConfigurationError."""
+    if args.store == "memory":
+        return MemoryStore()
+    scheme, separator, rest = args.store.partition("://")
+    endpoints = [endpoint for endpoint in rest.split(",") if endpoint]
+    if scheme not in ("etcd", "etcds") or not separator or not endpoints:
+        raise ConfigurationError(
+            f"--store {args.store}: expected memory, or etcd://HOST:PORT,HOST:PORT"
+        )
+    from rendezvous.etcd import Access, EtcdClient
+
+    password = _pem(args.store_password_file)
+    access = Access(
+        ca=_pem(args.store_tls_ca),
+        cert=_pem(args.store_tls_cert),
+        key=_pem(args.store_tls_key),
+        user=args.store_user,
+        password=password.decode().strip() if password is not None else None,
+        tls=scheme == "etcds",
+    )
+    return EtcdClient(endpoints, access=access)
+
+
+async def _operate(args: argparse.Namespace) -> int:
+    security = Security.from_files(
+        ca=args.tls_ca, cert=args.tls_cert, key=args.tls_key, token_file=args.token_file
+    )
+    endpoints = [endpoint for endpoint in args.endpoint.split(",") if endpoint]
+    async with Operator(endpoints, security=security) as operator:
+        match args.rendezvous_command:
+            case "status":
+                status = await operator.status(args.run_id)
+                sys.stdout.write(as_json(status) if args.json else as_text(status))
+                return 0
+            case "drain":
+                reply = await operator.drain(
+                    args.run_id, args.node, grace=args.grace, reason=args.reason
+                )
+            case "scale":
+                reply = await operator.scale(args.run_id, args.nodes)
+            case _:
+                reply = await operator.stop(args.run_id, reason=args.reason)
+    return 0 if reply.accepted else _fail(reply.reason, EXIT_FAILED)
+
+
+def _pem(path: str | None) -> bytes | None:
+    return read_pem(path) if path else None
+
+
+def _fail(reason: str, status: int) -> int:
+    sys.stderr.write(f"remesh rendezvous: {reason}\n")
+    return status

@@ -1,0 +1,99 @@
+"""What an operator asks of the service: the state of jobs, and that they drain, scale or stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from rendezvous.errors import ConfigurationError, Unreachable
+from rendezvous.security import Security
+from rendezvous.session.channels import Channels
+from rendezvous.wire import rendezvous_pb2 as wire
+
+SERVICE = "/remesh.rendezvous.v1.Rendezvous"
+DEADLINE = 3.0
+_Request = wire.StatusRequest | wire.DrainRequest | wire.ScaleRequest | wire.StopRequest
+_Reply = TypeVar("_Reply", wire.StatusReply, wire.AdminReply)
+
+
+class Operator:
+    """An async context manager. Every method asks the leader, wherever it is, and raises
+    Unreachable when no endpoint answers within `deadline` seconds each."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        security: Security | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        if not endpoints:
+            raise ConfigurationError("an operator needs the address of at least one service")
+        self._endpoints = tuple(endpoints)
+        self._security = security or Security()
+        self._channels = Channels(security)
+        self._deadline = deadline
+
+    async def __aenter__(self) -> Operator:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._channels.close()
+
+    async def status(self, run_id: str = "") -> wire.StatusReply:
+        """One job, or all that the token opens. Without a leader, a reply without jobs."""
+        return await self._ask("Status", wire.StatusRequest(run_id=run_id), wire.StatusReply)
+
+    async def drain(self, run_id: str, node: str, *, grace: float, reason: str) -> wire.AdminReply:
+        request = wire.DrainRequest(run_id=run_id, node=node, grace=grace, reason=reason)
+        return await self._ask("Drain", request, wire.AdminReply)
+
+    async def scale(self, run_id: str, nodes: int, *, reason: str = "") -> wire.AdminReply:
+        request = wire.ScaleRequest(run_id=run_id, nodes=nodes, reason=reason)
+        return await self._ask("Scale", request, wire.AdminReply)
+
+    async def stop(self, run_id: str, *, reason: str) -> wire.AdminReply:
+        request = wire.StopRequest(run_id=run_id, reason=reason)
+        return await self._ask("Stop", request, wire.AdminReply)
+
+    async def _ask(self, method: str, request: _Request, kind: type[_Reply]) -> _Reply:
+        """The leader's answer if it can be had, else any replica's."""
+        tried: dict[str, str] = {}
+        answer: _Reply | None = None
+        queue = list(self._endpoints)
+        while queue:
+            endpoint = queue.pop(0)
+            if endpoint in tried:
+                continue
+            call = self._channels.get(endpoint).unary_unary(f"{SERVICE}/{method}", bytes, bytes)
+            try:
+                data = await call(
+                    request.SerializeToString(),
+                    timeout=self._deadline,
+                    metadata=self._security.metadata(),
+                )
+            except grpc.aio.AioRpcError as error:
+                tried[endpoint] = f"{error.code().name.lower()}: {error.details()}"
+                continue
+            tried[endpoint] = "not the leader"
+            answer = kind.FromString(data)
+            if isinstance(answer, wire.AdminReply):
+                leader = answer.leader
+            else:
+                leader = "" if answer.leader == answer.service else answer.leader
+            if not leader:
+                return answer
+            queue.insert(0, leader)
+        if answer is not None:
+            return answer
+        told = "; ".join(f"{endpoint}: {why}" for endpoint, why in tried.items())
+        raise Unreachable(f"no rendezvous service answers ({told})")
