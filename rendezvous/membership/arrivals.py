@@ -203,12 +203,10 @@ def stream_lost(job: Job, event: StreamLost) -> None:
         return
     if event.stream != node.stream or event.node not in job.beating:
         return
-    job.beating.forget(event.node)
     if node.drained and not node.seated:
         remove(job, event.node, f"node {event.node} has gone, as it was drained")
-        return
-    job.doubted.hear(event.node, job.now)
-    job.sort(event.node)
+    else:
+        job.suspect(event.node)
 
 
 def leave(job: Job, event: Leave) -> None:

@@ -89,6 +89,7 @@ class Job:
     beating: Missed = field(default_factory=Missed)
     doubted: Missed = field(default_factory=Missed)
     absent: Missed = field(default_factory=Missed)
+    outage: bool = False
     joins: int = 0
     heard_number: int = 0
     alarm: float | None = None
@@ -144,11 +145,10 @@ class Job:
     def doubt(self) -> float:
         """How long a node with a broken stream may take to come back, in seconds.
 
-        If most of them broke at once, it is the network, or us: nobody is accused in haste.
+        If most of them broke at once, it is the network, or us: nobody is accused in haste, until
+        the last of them is back or lost.
         """
-        if 2 * len(self.doubted) > len(self.nodes):
-            return self.spec.beat_timeout
-        return self.spec.reconnect_grace
+        return self.spec.beat_timeout if self.outage else self.spec.reconnect_grace
 
     # Effects
 
@@ -217,6 +217,7 @@ class Job:
             self.phases[node.phase] -= 1
         for queue in (self.beating, self.doubted, self.absent):
             queue.forget(name)
+        self.outage = self.outage and len(self.doubted) > 0
         self.ready.discard(name)
         return node
 
@@ -225,6 +226,14 @@ class Job:
         self.beating.hear(name, self.now)
         self.doubted.forget(name)
         self.absent.forget(name)
+        self.outage = self.outage and len(self.doubted) > 0
+        self.sort(name)
+
+    def suspect(self, name: str) -> None:
+        """The node's stream is broken."""
+        self.beating.forget(name)
+        self.doubted.hear(name, self.now)
+        self.outage = self.outage or 2 * len(self.doubted) > len(self.nodes)
         self.sort(name)
 
     def sort(self, name: str) -> None:

@@ -9,8 +9,10 @@ TINY = 1e-6
 """Seconds that rounding may take from a time that is handed to and fro between two clocks."""
 
 LATE = 0.25
-"""The machine was away if it was called later than it asked for by this part of the beat timeout,
-and then gives everybody as much again to be heard."""
+"""The machine was away if it was called later than it asked for by this part of the beat timeout."""
+
+SECOND_CHANCE = 0.5
+"""So long, as a part of the beat timeout, everybody may then take to be heard."""
 
 
 class Missed:
@@ -79,15 +81,14 @@ class Clock:
         """`wake` is what was asked for in the time of this clock, None for nothing."""
         passed = 0.0 if self._outside is None else max(0.0, outside - self._outside)
         self._outside = outside
-        slack = LATE * beat_timeout
         late = 0.0 if wake is None else self.now + passed - wake
         # Always a little late must not mean that nobody is ever missed.
         forgiven = self.now + passed < self.silence + beat_timeout and self.silence > 0
-        if wake is None or late <= slack or (forgiven and late <= beat_timeout):
+        if wake is None or late <= LATE * beat_timeout or (forgiven and late <= beat_timeout):
             self.now += passed
             return
         self.now = max(self.now, wake)
-        self.silence = self.now + slack
+        self.silence = self.now + SECOND_CHANCE * beat_timeout
 
     def outside(self, inside: float) -> float:
         """When, by the caller's clock, it will be `inside` by this one."""

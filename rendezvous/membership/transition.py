@@ -65,10 +65,10 @@ class Membership:
             before = job.record
         else:
             self._take(event)
-        if isinstance(event, Beat) and not job.effects and (wake is None or job.now < wake):
-            return ()
-        arrivals.miss(job)
-        decide(job)
+        # A beat can only put things off, and the next one to be read may be of the next node.
+        if not isinstance(event, Beat):
+            arrivals.miss(job)
+            decide(job)
         effects, job.effects = tuple(job.effects), []
         if job.record is not None and job.record is not before:
             return (Persist(record=job.record), *effects)
