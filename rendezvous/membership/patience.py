@@ -9,7 +9,8 @@ TINY = 1e-6
 """Seconds that rounding may take from a time that is handed to and fro between two clocks."""
 
 LATE = 0.25
-"""The machine was away if it was called later than it asked for by this part of the beat timeout."""
+"""The machine was away if it was called later than it asked for by this part of the beat
+timeout."""
 
 SECOND_CHANCE = 0.5
 """So long, as a part of the beat timeout, everybody may then take to be heard."""

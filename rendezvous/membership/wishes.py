@@ -35,7 +35,7 @@ def drain_asked(job: Job, event: DrainAsked) -> None:
 
 def scale_asked(job: Job, event: ScaleAsked) -> None:
     spec = job.spec
-    if spec.fitting(event.nodes) != event.nodes:
+    if event.nodes < 1 or spec.fitting(event.nodes) != event.nodes:
         multiple = f", a multiple of {spec.node_multiple}" if spec.node_multiple > 1 else ""
         bounds = f"{spec.min_nodes} to {spec.max_nodes}{multiple}"
         job.note("", f"the job can't have {event.nodes} nodes: it needs {bounds}")

@@ -1,0 +1,89 @@
+"""How a job ends, and who is told."""
+
+from __future__ import annotations
+
+from rendezvous.membership import EndJob, Finished, StopAsked
+from tests.unit.membership.story import Story
+
+
+def test_a_job_is_complete_when_all_members_are():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.finish("a", "b")
+    assert story.saw(EndJob) == []
+    story.finish("c")
+    end = story.only(EndJob)
+    assert (end.status, end.reason) == ("completed", "3 nodes completed the job")
+    assert end.to == ("a", "b", "c")
+    assert story.membership.next_deadline() is None
+
+
+def test_late_joiners_are_told():
+    story = Story()
+    story.begin("a", "b")
+    story.finish("a", "b")
+    story.join("c", incarnation=5)
+    end = story.only(EndJob)
+    assert (end.status, end.to) == ("completed", ("c",))
+    assert story.number == 1
+
+
+def test_who_is_lost_after_the_others_finished_does_not_undo_it():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.finish("a", "b")
+    story.cut("c")
+    story.after(1.5)
+    end = story.only(EndJob)
+    assert end.status == "completed"
+    assert "after node c was lost" in end.reason
+
+
+def test_a_loss_before_all_have_finished_begins_a_generation_for_the_rest():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.finish("a")
+    story.cut("c")
+    story.after(0.3)
+    assert story.published() == ["ab"]
+    story.finish("a", "b")
+    assert story.only(EndJob).status == "completed"
+
+
+def test_nobody_is_asked_to_grow_a_job_that_is_about_to_finish():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.join("d")
+    story.finish("a")
+    story.after(100.0)
+    assert story.effects == []
+
+
+def test_a_node_that_gives_up_fails_the_job():
+    story = Story()
+    story.begin("a", "b")
+    reason = "model.dim: 7 is not a multiple of 8"
+    story.act(Finished(generation=1, status="failed", reason=reason, **story.who("b")))
+    end = story.only(EndJob)
+    assert end.status == "failed"
+    assert end.reason == "node b gave the job up: model.dim: 7 is not a multiple of 8"
+
+
+def test_an_operator_stops_the_job_and_new_processes_resume_it():
+    story = Story()
+    story.begin("a", "b")
+    story.act(StopAsked(reason="maintenance"))
+    assert story.only(EndJob).status == "stopped"
+    story.join("b", generation=1)
+    assert story.only(EndJob).reason == "maintenance", "an old process is told"
+    story.join("a", "b", incarnation=2)
+    story.after(1.0)
+    assert story.published() == ["ab"]
+    assert story.number == 2
+
+
+def test_nodes_that_stop_together_leave_a_job_that_can_be_resumed():
+    story = Story()
+    story.begin("a", "b")
+    story.finish("a", "b", status="stopped")
+    assert story.only(EndJob).status == "stopped"
