@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import log, transfer
-from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
+from trainer.checkpoint.attempt import adopt
+from trainer.checkpoint.datafile import lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
-from trainer.checkpoint.geometry import Box
+from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
-from trainer.checkpoint.manifest import decode
+from trainer.checkpoint.manifest import Manifest, decode
 from trainer.checkpoint.outcome import failure, raise_failure
-from trainer.checkpoint.plan import Layout, assign, block_bytes
-from trainer.checkpoint.receipt import blank, merge, receipt
-from trainer.checkpoint.store import open_store
+from trainer.checkpoint.planning import Agreement, Planner
+from trainer.checkpoint.receipt import blank, merge, receipt, rows
+from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
+from trainer.checkpoint.staging import Slots
+from trainer.checkpoint.store import Store, open_store
 from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
+from trainer.checkpoint.writer import write_opening
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 JSON = Any
 logger = logging.getLogger(__name__)
+WAIT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +58,13 @@ class Loaded:
     damaged: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """What this rank writes of one attempt; `kinds` of all tensors is known at rank 0 alone."""
-
-    attempt: str
-    block: int
-    entries: Sequence[BoxEntry]
-    kinds: Mapping[str, tuple[str, tuple[int, ...]]]
-
-
 class Checkpointer:
     """A job's checkpoint directory, as one rank of one generation uses it.
 
-    `save` and `load` are collective over the group: all ranks call them, in the same order. A
-    plain tensor counts as whole and alike on every rank that has it; a DTensor is as placed. Each
-    rank may hold other names. A name's values are restored wherever they lie in a later mesh.
-
-    `identity` says what model the state belongs to; a checkpoint of another is refused.
-    `execution` names the life of the job in which generations are counted: within one, a lower
-    generation can't open the directory after a higher one. `mesh` is only recorded.
+    `save`, `stage` and `load` are collective over the group: all ranks call them, in the same
+    order. A plain tensor counts as whole and alike on every rank that has it; a DTensor is as
+    placed. Each rank may hold other names. A name's values are restored wherever they lie in a
+    later mesh.
     """
 
     def __init__(
@@ -85,28 +78,48 @@ class Checkpointer:
         group: dist.ProcessGroup | None = None,
         execution: str = "",
         mesh: Mapping[str, int] | None = None,
+        keep: Keep | None = None,
+        staging: str | os.PathLike[str] | None = None,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
 
-        Nothing is raised here: what goes wrong is told to all ranks by the next save or load.
+        `identity` says what model the state belongs to; a checkpoint of another is refused.
+        `execution` names the life of the job in which generations are counted: within one, a
+        lower generation can't open the directory after a higher one. `mesh` is only recorded.
+        `staging` is this worker's own directory in shared memory, without which `stage` is not
+        possible. Nothing is raised here: what goes wrong is told to all ranks by the next save or
+        load.
         """
         self._store = open_store(directory)
         self._identity = dict(identity)
         self._generation = generation
         self._execution = execution
         self._mesh = dict(mesh or {})
+        self._keep = keep or Keep()
         self._exchange = Exchange(rank, world_size, group)
+        self._planner = Planner(self._exchange, generation)
         self._rank = rank
         self._world_size = world_size
+        self._slots = None if staging is None else Slots(staging)
         self._log: log.Writer | None = None
         self._fault: JSON = None
         if rank == 0:
             try:
-                self._log = log.Writer(
-                    self._store, generation=generation, execution=execution, time=time.time()
-                )
-            except (OSError, GenerationOver) as error:
+                self._open(staging)
+            except (OSError, CheckpointError, GenerationOver) as error:
                 self._fault = failure(error)
+
+    def _open(self, staging: str | os.PathLike[str] | None) -> None:
+        self._log = log.Writer(
+            self._store,
+            generation=self._generation,
+            execution=self._execution,
+            time=time.time(),
+        )
+        if staging is not None:
+            write_opening(Path(staging), self._store.url, self._generation, self._log.opened)
+        for record in adopt(self._store, self._log, execution=self._execution):
+            logger.info("%s was whole but not committed; it is now", record)
 
     def save(
         self,
@@ -122,17 +135,73 @@ class Checkpointer:
         """
         begun = time.monotonic()
         local = local_tensors(tensors)
-        share = self._plan(version, local)
+        agreed = self._planner.agree(version, local, fault=self._fault)
         written: JSON
         try:
-            written = self._write(version, share, local)
+            written = self._write(version, agreed, local)
         except OSError as error:
             written = {"error": f"rank {self._rank} can't write: {error}"}
         gathered = self._exchange.gather(written)
-        outcome = self._commit(version, share, gathered, values) if gathered is not None else None
+        outcome = self._commit(version, agreed, gathered, values) if gathered is not None else None
         outcome = self._exchange.broadcast(outcome)
         raise_failure(outcome)
         return Commit(outcome["path"], outcome["bytes"], time.monotonic() - begun)
+
+    def stage(
+        self,
+        version: int,
+        tensors: Mapping[str, torch.Tensor | DTensor],
+        values: Mapping[str, JSON],
+        *,
+        write: bool = True,
+        mirror: bool = False,
+        when_busy: Literal["wait", "skip"] = "wait",
+        overlap: bool = True,
+    ) -> Staged | None:
+        """Copy the state into shared memory, from where a `BackgroundWriter` saves it.
+
+        `write` asks for a checkpoint; `mirror` copies also what other ranks write, so that the
+        slot holds all of this rank's state. With `overlap` the copy goes on while this returns:
+        call the result's `wait` before the tensors change, and hand what it returns to the writer
+        (it is needed for `write` alone). When an earlier save still takes up the slots, waits, or
+        skips this one on every rank and returns None. Raises as `save` does.
+        """
+        if self._slots is None:
+            raise CheckpointError("this checkpointer was given no staging directory")
+        local = local_tensors(tensors)
+        if when_busy == "wait" and not self._slots.wait(self._slots.all_free, WAIT_SECONDS):
+            logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
+        slot = self._slots.free()
+        agreed = self._planner.agree(version, local, fault=self._fault, busy=slot is None)
+        if agreed.busy or slot is None:
+            if self._rank == 0:
+                logger.warning("version %d is not saved: an earlier save is on its way", version)
+            return None
+        written = agreed.share.entries
+        rest = rest_of(local, written) if mirror else []
+        tag = metadata(version, self._generation, agreed.attempt)
+        fault: JSON = None
+        try:
+            memory = slot.memory(room_for(written, rest, tag))
+        except CheckpointError as error:
+            fault = failure(error)
+        for row in self._exchange.all_gather(fault):
+            raise_failure(row)
+        return stage(
+            slot,
+            memory,
+            local,
+            written,
+            rest,
+            tag,
+            self._description(version, agreed, values, write),
+            pending=write,
+            overlap=overlap,
+        )
+
+    def drain(self, timeout: float = WAIT_SECONDS) -> bool:
+        """Wait until what this rank has staged is written; False when the time is over first."""
+        return self._slots is None or self._slots.wait(self._slots.idle, timeout)
 
     def load(self, tensors: Mapping[str, torch.Tensor | DTensor]) -> Loaded | None:
         """Restore the newest whole checkpoint straight into the tensors; None when there is none.
@@ -142,8 +211,11 @@ class Checkpointer:
         when there are checkpoints but not one is whole.
         """
         local = local_tensors(tensors)
+        with contextlib.closing(_candidates(self._store, self._fault)) as candidates:
+            return self._load(candidates, local)
+
+    def _load(self, candidates: Iterator[JSON], local: Mapping[str, LocalTensor]) -> Loaded | None:
         damaged: list[str] = []
-        candidates = self._candidates()
         while True:
             found = self._exchange.broadcast(next(candidates) if self._rank == 0 else None)
             raise_failure(found)
@@ -162,111 +234,105 @@ class Checkpointer:
                 logger.warning("checkpoint %s is passed over: %s", path, fault)
             damaged.append(fault)
 
-    def _candidates(self) -> Iterator[JSON]:
-        """Committed checkpoints, newest first, each checked; after the last, number None."""
-        if self._fault is not None:
-            yield self._fault
-        try:
-            for number, _ in log.summaries(self._store):
-                path = log.record_path(number)
-                try:
-                    document = self._store.read(path)
-                    decode(document, path)
-                    yield {"number": number, "document": document.decode()}
-                except CheckpointDamaged as error:
-                    yield {"number": number, "fault": str(error)}
-                except FileNotFoundError:
-                    continue
-        except OSError as error:
-            yield failure(error)
-        yield {"number": None}
-
-    def _plan(self, version: int, local: Mapping[str, LocalTensor]) -> _Share:
-        layout = {
-            name: [item.dtype, item.shape, [part.box for part in item.parts]]
-            for name, item in local.items()
-        }
-        gathered = self._exchange.gather(layout)
-        kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
-        shares: list[JSON] | None = None
-        if gathered is not None:
-            for rows in gathered:
-                kinds |= {name: (dtype, tuple(shape)) for name, (dtype, shape, _) in rows.items()}
-            try:
-                raise_failure(self._fault)
-                shares = self._shares(version, [_layout(rows) for rows in gathered])
-            except (CheckpointError, GenerationOver) as error:
-                shares = [failure(error)] * self._world_size
-        share = self._exchange.scatter(shares)
-        raise_failure(share)
-        entries = [
-            BoxEntry(name, local[name].dtype, local[name].shape, Box(tuple(o), tuple(s)))
-            for name, o, s in share["boxes"]
-        ]
-        return _Share(share["attempt"], share["block"], entries, kinds)
-
-    def _shares(self, version: int, layouts: Sequence[Layout]) -> list[JSON]:
-        plan = assign(layouts)
-        block = block_bytes(sum(entry.bytes for entries in plan for entry in entries))
-        attempt = f"v{version:08d}-g{self._generation:05d}-{secrets.token_hex(4)}"
-        return [
-            {
-                "attempt": attempt,
-                "block": block,
-                "boxes": [[entry.name, *entry.box] for entry in entries],
-            }
-            for entries in plan
-        ]
-
-    def _write(self, version: int, share: _Share, local: Mapping[str, LocalTensor]) -> JSON:
-        if not share.entries:
+    def _write(self, version: int, agreed: Agreement, local: Mapping[str, LocalTensor]) -> JSON:
+        entries, block = agreed.share.entries, agreed.share.block
+        if not entries:
             return None
-        layout = lay_out(share.entries, metadata(version, self._generation, share.attempt))
-        path = f"{log.attempt_path(share.attempt)}/{self._rank:05d}.safetensors"
+        layout = lay_out(entries, metadata(version, self._generation, agreed.attempt))
+        path = self._data_path(agreed)
         sums: list[list[int]] = []
 
-        def data() -> Iterator[Bytes]:
-            for entry in share.entries:
-                item = local[entry.name].bytes_of(entry.box)
-                sums.append(transfer.block_sums(item, share.block, version))
-                yield item
+        def data() -> Iterator[memoryview]:
+            yield memoryview(layout.header)
+            for entry in entries:
+                item: Bytes = local[entry.name].bytes_of(entry.box)
+                sums.append(transfer.block_sums(item, block, version))
+                yield item.data
 
-        transfer.write(self._store, path, layout, data())
-        return receipt(path, share.entries, layout, sums)
+        self._store.write(path, data())
+        return receipt(path, layout.bytes, rows(entries, layout.starts), sums)
+
+    def _data_path(self, agreed: Agreement) -> str:
+        return f"{log.attempt_path(agreed.attempt)}/{self._rank:05d}.safetensors"
 
     def _commit(
-        self, version: int, share: _Share, gathered: Sequence[JSON], values: Mapping[str, JSON]
+        self, version: int, agreed: Agreement, gathered: Sequence[JSON], values: Mapping[str, JSON]
     ) -> JSON:
         errors = [item["error"] for item in gathered if item is not None and "error" in item]
         assert self._log is not None
         try:
             if errors:
                 raise CheckpointError(f"version {version} is not saved: {'; '.join(errors[:3])}")
-            manifest = merge(
-                blank(
-                    share.kinds,
-                    version=version,
-                    generation=self._generation,
-                    execution=self._execution,
-                    attempt=share.attempt,
-                    identity=self._identity,
-                    values=values,
-                    mesh=self._mesh,
-                    world_size=self._world_size,
-                    block=share.block,
-                ),
-                gathered,
-            )
-            return {
-                "path": f"{self._store.url}/{self._log.commit(manifest)}",
-                "bytes": manifest.bytes,
-            }
+            manifest = merge(self._blank(version, agreed, values), gathered)
+            path = f"{self._store.url}/{self._log.commit(manifest)}"
         except (CheckpointError, GenerationOver, OSError) as error:
             return failure(error)
+        try:
+            clean(self._store, self._keep, now=time.time())
+        except OSError as error:
+            logger.warning("old checkpoints in %s can't be removed: %s", self._store.url, error)
+        return {"path": path, "bytes": manifest.bytes}
+
+    def _blank(self, version: int, agreed: Agreement, values: Mapping[str, JSON]) -> Manifest:
+        return blank(
+            agreed.share.kinds,
+            version=version,
+            generation=self._generation,
+            execution=self._execution,
+            attempt=agreed.attempt,
+            identity=self._identity,
+            values=values,
+            mesh=self._mesh,
+            world_size=self._world_size,
+            block=agreed.share.block,
+        )
+
+    def _description(
+        self, version: int, agreed: Agreement, values: Mapping[str, JSON], write: bool
+    ) -> dict[str, JSON]:
+        commit = None
+        if self._log is not None and write:
+            commit = {
+                "opened": self._log.opened,
+                "writers": list(agreed.share.writers),
+                "kinds": dict(agreed.share.kinds),
+                "mesh": self._mesh,
+                "world_size": self._world_size,
+                "keep": asdict(self._keep),
+            }
+        return {
+            "url": self._store.url,
+            "attempt": agreed.attempt,
+            "version": version,
+            "generation": self._generation,
+            "execution": self._execution,
+            "rank": self._rank,
+            "time": time.time(),
+            "block": agreed.share.block,
+            "path": self._data_path(agreed) if agreed.share.entries else None,
+            "identity": self._identity,
+            "values": dict(values),
+            "commit": commit,
+        }
 
 
-def _layout(rows: Mapping[str, JSON]) -> Layout:
-    return {
-        name: (dtype, tuple(shape), tuple(Box(tuple(o), tuple(s)) for o, s in boxes))
-        for name, (dtype, shape, boxes) in rows.items()
-    }
+def _candidates(store: Store, fault: JSON) -> Generator[JSON, None, None]:
+    """Committed checkpoints, newest first, each checked; after the last, number None."""
+    if fault is not None:
+        yield fault
+    try:
+        for number, _ in log.summaries(store):
+            path = log.record_path(number)
+            try:
+                document = store.read(path)
+                manifest = decode(document, path)
+            except CheckpointDamaged as error:
+                yield {"number": number, "fault": str(error)}
+            except FileNotFoundError:
+                continue
+            else:
+                with reading(store, manifest.attempt, now=time.time()):
+                    yield {"number": number, "document": document.decode()}
+    except OSError as error:
+        yield failure(error)
+    yield {"number": None}

@@ -92,6 +92,27 @@ def cut_rows(box: Box, parts: int) -> list[Box]:
     ]
 
 
+def remainder(box: Box, rows: Sequence[Box]) -> list[Box]:
+    """What is left of a box without some of the rows that `cut_rows` made of it."""
+    if not rows:
+        return [box]
+    if rows[0] == box:
+        return []
+    dim = next(d for d, size in enumerate(box.sizes) if size > 1)
+    edges = [box.offsets[dim]]
+    for row in sorted(rows):
+        edges += [row.offsets[dim], row.offsets[dim] + row.sizes[dim]]
+    edges.append(box.offsets[dim] + box.sizes[dim])
+    return [
+        Box(
+            (*box.offsets[:dim], low, *box.offsets[dim + 1 :]),
+            (*box.sizes[:dim], high - low, *box.sizes[dim + 1 :]),
+        )
+        for low, high in zip(edges[::2], edges[1::2], strict=True)
+        if high > low
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """How one dimension of a mesh divides a tensor.

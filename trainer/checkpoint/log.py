@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trainer.checkpoint.manifest import (
     FORMAT,
@@ -85,6 +86,7 @@ class Writer:
         """Open the log. Raises GenerationOver when a later generation of this execution has it."""
         self._store = store
         self._generation = generation
+        self.opened = 0
         while True:
             numbers = record_numbers(store)
             holder = self._newest_opening(numbers, execution)
@@ -100,7 +102,16 @@ class Writer:
                 "time": time,
             }
             if store.create(record_path(self._number), json.dumps(record).encode() + b"\n"):
+                self.opened = self._number
                 return
+
+    @classmethod
+    def attached(cls, store: Store, *, generation: int, opened: int) -> Writer:
+        """The same right in another process, which was told the number of the opening record."""
+        writer = cls.__new__(cls)
+        writer._store, writer._generation = store, generation
+        writer.opened = writer._number = opened
+        return writer
 
     def _newest_opening(self, numbers: list[int], execution: str) -> int:
         for number in reversed(numbers):
@@ -118,14 +129,19 @@ class Writer:
 
         Raises GenerationOver when another generation has opened the log since.
         """
-        number = self._number + 1
         try:
-            created = self._store.create(record_path(number), encode(manifest))
-        except ValueError as error:
+            document = encode(replace(manifest, opened=self.opened))
+        except (TypeError, ValueError) as error:
             raise CheckpointError(f"a value can't be written as JSON: {error}") from error
-        if not created:
-            raise GenerationOver(
-                self._generation, f"{self._store.url} has been opened by a later generation"
-            )
-        self._number = number
-        return record_path(number)
+        while not self._store.create(record_path(self._number + 1), document):
+            if not self._is_mine(self._number + 1):
+                raise GenerationOver(
+                    self._generation, f"{self._store.url} has been opened by a later generation"
+                )
+            self._number += 1
+        self._number += 1
+        return record_path(self._number)
+
+    def _is_mine(self, number: int) -> bool:
+        record = json.loads(closed(first_line(self._store, number)))
+        return bool(record.get("kind") == "commit" and record.get("opened") == self.opened)

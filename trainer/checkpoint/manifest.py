@@ -69,7 +69,8 @@ class Manifest:
     """A committed checkpoint.
 
     `version` counts the optimizer steps in the state; `generation` wrote it; `execution` names
-    the life of the job in which generations are counted; `block` is the bytes a checksum covers;
+    the life of the job in which generations are counted, `opened` the log record by which this
+    one got the right to commit; `block` is the bytes a checksum covers;
     `values` is the free JSON that was saved along.
     """
 
@@ -82,6 +83,7 @@ class Manifest:
     files: Sequence[DataFile]
     block: int
     execution: str = ""
+    opened: int = 0
     mesh: Mapping[str, int] = field(default_factory=dict)
     world_size: int = 1
     time: float = 0.0
@@ -116,6 +118,7 @@ def header(manifest: Manifest) -> dict[str, JSON]:
         "version": manifest.version,
         "generation": manifest.generation,
         "execution": manifest.execution,
+        "opened": manifest.opened,
         "attempt": manifest.attempt,
         "time": manifest.time,
         "world_size": manifest.world_size,
@@ -148,7 +151,8 @@ def encode(manifest: Manifest) -> bytes:
     return body + f'"xxh3":"{xxhash.xxh3_64_hexdigest(body)}"}}\n'.encode()
 
 
-def _object(data: bytes, path: str) -> dict[str, JSON]:
+def json_object(data: bytes, path: str) -> dict[str, JSON]:
+    """A document of this format. Raises CheckpointDamaged."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -172,10 +176,10 @@ def closed(first_line: bytes) -> bytes:
 
 def decode_summary(first_line: bytes, path: str) -> Summary | None:
     """Read a record's first line; None for a record that is no commit. Raises CheckpointDamaged."""
-    value = _object(closed(first_line), path)
+    value = json_object(closed(first_line), path)
     if value.get("kind") != "commit":
         return None
-    return _checked(
+    return checked(
         path,
         lambda: Summary(
             version=_count(value["version"]),
@@ -197,14 +201,15 @@ def decode(data: bytes, path: str) -> Manifest:
     body, separator, last = data.rpartition(b'"xxh3":"')
     if not separator or last.rstrip() != f'{xxhash.xxh3_64_hexdigest(body)}"}}'.encode():
         raise CheckpointDamaged(f"{path} is cut short or altered: its checksum is not its own")
-    value = _object(data, path)
-    manifest = _checked(path, lambda: _manifest(value))
+    value = json_object(data, path)
+    manifest = checked(path, lambda: manifest_of(value))
     for fault in _faults(manifest):
         raise CheckpointDamaged(f"{path} is not sound: {fault}")
     return manifest
 
 
-def _checked(path: str, build: Callable[[], T]) -> T:
+def checked(path: str, build: Callable[[], T]) -> T:
+    """What `build` makes of a document. Raises CheckpointDamaged for keys missing or misshapen."""
     try:
         return build()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -223,12 +228,14 @@ def _counts(value: JSON) -> tuple[int, ...]:
     return tuple(_count(item) for item in value)
 
 
-def _manifest(value: Mapping[str, JSON]) -> Manifest:
+def manifest_of(value: Mapping[str, JSON]) -> Manifest:
+    """The manifest in a document. Raises what `checked` catches."""
     return Manifest(
         version=_count(value["version"]),
         generation=_count(value["generation"]),
         attempt=str(value["attempt"]),
         execution=str(value.get("execution", "")),
+        opened=_count(value.get("opened", 0)),
         identity=dict(value["identity"]),
         values=dict(value["values"]),
         mesh=dict(value.get("mesh", {})),

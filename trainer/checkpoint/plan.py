@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 from trainer.checkpoint.datafile import BoxEntry
+from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, cut_rows
 from trainer.errors import CheckpointError
 
@@ -18,7 +19,7 @@ Layout = Mapping[str, Held]
 
 
 def assign(layouts: Sequence[Layout]) -> list[list[BoxEntry]]:
-    """Who writes what: for each rank, in name order, the boxes it writes.
+    """Who writes what: for each rank, in the order of its file, the boxes it writes.
 
     `layouts[rank]` tells what the rank holds: name -> (element type, whole shape, boxes). A box
     that several ranks hold is written once; a large one is cut by rows among them. Raises
@@ -49,8 +50,13 @@ def assign(layouts: Sequence[Layout]) -> list[list[BoxEntry]]:
     shared.sort(key=lambda item: (-item[0].bytes, item[0].name, item[0].box))
     _spread(shared, assigned, loads)
     for entries in assigned:
-        entries.sort(key=lambda entry: (entry.name, entry.box))
+        entries.sort(key=file_order)
     return assigned
+
+
+def file_order(entry: BoxEntry) -> tuple[int, str, Box]:
+    """Wide elements first, so that each box starts at a multiple of its element's size."""
+    return -ELEMENT_TYPES[entry.dtype].size, entry.name, entry.box
 
 
 def _parts(entry: BoxEntry, ranks: int) -> list[BoxEntry]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainer.checkpoint.datafile import BoxEntry, FileLayout
+from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.geometry import Box, coverage_fault
 from trainer.checkpoint.manifest import Chunk, DataFile, Manifest, TensorRecord
 from trainer.errors import CheckpointError
@@ -15,18 +15,21 @@ from trainer.errors import CheckpointError
 JSON = Any
 
 
-def receipt(
-    path: str, entries: Sequence[BoxEntry], layout: FileLayout, sums: Sequence[Sequence[int]]
-) -> JSON:
+def receipt(path: str, size: int, boxes: Sequence[JSON], sums: Sequence[Sequence[int]]) -> JSON:
     """A rank's account of the data file it wrote: its size, its boxes, their places and sums."""
     return {
         "path": path,
-        "bytes": layout.bytes,
-        "boxes": [
-            [entry.name, entry.dtype, entry.shape, *entry.box, start, of_entry]
-            for entry, start, of_entry in zip(entries, layout.starts, sums, strict=True)
-        ],
+        "bytes": size,
+        "boxes": [[*box[:6], of_box] for box, of_box in zip(boxes, sums, strict=True)],
     }
+
+
+def rows(entries: Sequence[BoxEntry], starts: Sequence[int]) -> list[JSON]:
+    """Boxes as JSON: name, element type, whole shape, offsets, sizes, first byte, bytes."""
+    return [
+        [entry.name, entry.dtype, entry.shape, *entry.box, start, entry.bytes]
+        for entry, start in zip(entries, starts, strict=True)
+    ]
 
 
 def merge(blank: Manifest, receipts: Sequence[JSON]) -> Manifest:

@@ -34,13 +34,25 @@ class LocalTensor:
     shape: tuple[int, ...]
     parts: tuple[Part, ...]
 
-    def bytes_of(self, box: Box) -> Bytes:
-        """The bytes of a box that lies within one of the parts, row by row."""
+    def view(self, box: Box) -> torch.Tensor:
+        """The local elements of a box that lies within one of the parts."""
         part = next(part for part in self.parts if intersect(part.box, box) == box)
         view = part.local
         for dim, (offset, size) in enumerate(zip(*within(box, part.box), strict=True)):
             view = view.narrow(dim, offset, size)
-        return host_bytes(view)
+        return view
+
+    def bytes_of(self, box: Box) -> Bytes:
+        """The bytes of a box that lies within one of the parts, row by row."""
+        return host_bytes(self.view_of(box))
+
+    def view_of(self, box: Box) -> torch.Tensor:
+        """The view of the local tensor that is a box, which lies within one of the parts."""
+        part = next(part for part in self.parts if intersect(part.box, box) == box)
+        view = part.local
+        for dim, (offset, size) in enumerate(zip(*within(box, part.box), strict=True)):
+            view = view.narrow(dim, offset, size)
+        return view
 
 
 def cuts_of(placements: Sequence[Placement], name: str) -> list[Cut | None]:

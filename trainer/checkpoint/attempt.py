@@ -1,0 +1,98 @@
+"""An attempt on its way: what it will be, and the receipts of those that have written their part.
+
+They lie beside the data files, so that whoever has the right to commit can see that every part is
+durable and finish the save, also when its first committer is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.checkpoint import log
+from trainer.checkpoint.manifest import Manifest, checked, header, json_object, manifest_of
+from trainer.checkpoint.receipt import merge
+from trainer.checkpoint.store import Store
+from trainer.errors import CheckpointDamaged, CheckpointError
+
+JSON = Any
+HEADER = "attempt.json"
+RECEIPT = ".receipt.json"
+
+
+def write_header(store: Store, blank: Manifest, writers: Sequence[int]) -> None:
+    """Record what the attempt will be and whose receipts make it whole."""
+    document = header(blank) | {
+        "kind": "attempt",
+        "writers": list(writers),
+        "files": [],
+        "tensors": {n: [t.dtype, t.shape, []] for n, t in blank.tensors.items()},
+    }
+    path = f"{log.attempt_path(blank.attempt)}/{HEADER}"
+    store.write(path, [json.dumps(document, separators=(",", ":")).encode()])
+
+
+def read_header(store: Store, attempt: str) -> tuple[Manifest, list[int]]:
+    """What an attempt will be, and whose receipts it waits for. Raises FileNotFoundError."""
+    path = f"{log.attempt_path(attempt)}/{HEADER}"
+    value = json_object(store.read(path), path)
+    return checked(path, lambda: (manifest_of(value), [int(rank) for rank in value["writers"]]))
+
+
+def write_receipt(store: Store, attempt: str, rank: int, receipt: JSON) -> None:
+    """Say that a rank's file is durable, or, by `{"error": …}`, that it never will be."""
+    data = json.dumps(receipt, separators=(",", ":")).encode()
+    store.create(f"{log.attempt_path(attempt)}/{rank:05d}{RECEIPT}", data)
+
+
+def receipts_at(store: Store, attempt: str) -> set[int]:
+    """The ranks whose receipts are there."""
+    names = store.names(log.attempt_path(attempt))
+    return {int(name.removesuffix(RECEIPT)) for name in names if name.endswith(RECEIPT)}
+
+
+def gather(store: Store, blank: Manifest, writers: Sequence[int]) -> Manifest:
+    """The manifest of an attempt whose receipts are all there.
+
+    Raises CheckpointError when a rank could not write, or a file is not as its receipt says.
+    """
+    directory = log.attempt_path(blank.attempt)
+    receipts = [
+        json.loads(store.read(f"{directory}/{rank:05d}{RECEIPT}")) for rank in sorted(writers)
+    ]
+    errors = [item["error"] for item in receipts if "error" in item]
+    if errors:
+        raise CheckpointError(f"version {blank.version} is not saved: {'; '.join(errors[:3])}")
+    for item in receipts:
+        if store.size(item["path"]) != item["bytes"]:
+            raise CheckpointError(f"{item['path']} is not as long as it was written")
+    return merge(blank, receipts)
+
+
+def whole_attempts(store: Store, *, newer_than: int, execution: str) -> list[Manifest]:
+    """Uncommitted attempts of this execution whose every part is durable, oldest version first."""
+    if not execution:
+        return []
+    found = []
+    for attempt in store.names(log.DATA):
+        try:
+            blank, writers = read_header(store, attempt)
+            if blank.version <= newer_than or blank.execution != execution:
+                continue
+            if receipts_at(store, attempt).issuperset(writers):
+                found.append(gather(store, blank, writers))
+        except (FileNotFoundError, NotADirectoryError, CheckpointDamaged, CheckpointError):
+            continue
+    return sorted(found, key=lambda manifest: manifest.version)
+
+
+def adopt(store: Store, writer: log.Writer, *, execution: str) -> list[str]:
+    """Commit the whole attempts that an earlier generation left behind; returns their records."""
+    newest = next(
+        (s.version for _, s in log.summaries(store) if not isinstance(s, CheckpointDamaged)), -1
+    )
+    return [
+        writer.commit(manifest)
+        for manifest in whole_attempts(store, newer_than=newest, execution=execution)
+    ]

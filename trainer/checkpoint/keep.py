@@ -1,0 +1,112 @@
+"""Which checkpoints stay, and the removal of those that don't.
+
+A checkpoint's record goes first, so that it is never seen without its data. The newest is never
+removed, nor one that is being read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trainer.checkpoint import log
+from trainer.checkpoint.store import Store
+from trainer.errors import CheckpointDamaged
+
+READERS = "readers"
+LEASE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How many of the newest stay (0: all), and every how many steps one stays for good.
+
+    `leftovers` is after how many seconds without a change a dead attempt's files are removed.
+    """
+
+    keep: int = 0
+    keep_every: int = 0
+    leftovers: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A committed checkpoint: its record's number, its version, its attempt."""
+
+    number: int
+    version: int
+    attempt: str
+
+
+def removable(found: Sequence[Kept], keep: Keep, read: frozenset[str] = frozenset()) -> list[Kept]:
+    """Pure. Which checkpoints (newest first) go; `read` names attempts that are being read."""
+    if keep.keep == 0:
+        return []
+    return [
+        item
+        for item in found[max(keep.keep, 1) :]
+        if item.attempt not in read
+        and not (keep.keep_every > 0 and item.version % keep.keep_every == 0)
+    ]
+
+
+def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
+    """Remove what need not stay; returns the removed attempts."""
+    found, sound = [], True
+    for number, summary in log.summaries(store):
+        if isinstance(summary, CheckpointDamaged):
+            sound = False
+        else:
+            found.append(Kept(number, summary.version, summary.attempt))
+    read = frozenset(_being_read(store, now))
+    gone = removable(found, keep, read)
+    for item in reversed(gone):
+        store.remove(log.record_path(item.number))
+        store.remove_tree(log.attempt_path(item.attempt))
+    removed = [item.attempt for item in gone]
+    if sound:
+        removed += _clean_leftovers(store, {item.attempt for item in found} | read, keep, now)
+    _clean_openings(store)
+    return removed
+
+
+def _clean_leftovers(store: Store, known: set[str], keep: Keep, now: float) -> Iterator[str]:
+    for attempt in store.names(log.DATA):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if attempt not in known and store.age(log.attempt_path(attempt), now) > keep.leftovers:
+                store.remove_tree(log.attempt_path(attempt))
+                yield attempt
+
+
+def _clean_openings(store: Store) -> None:
+    """The newest record keeps its place: numbers are never used again."""
+    committed = {number for number, _ in log.summaries(store)}
+    for number in log.record_numbers(store)[:-1]:
+        if number not in committed:
+            store.remove(log.record_path(number))
+
+
+def _being_read(store: Store, now: float) -> Iterator[str]:
+    for name in store.names(READERS):
+        attempt, _, _ = name.rpartition(".")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if now - float(json.loads(store.read(f"{READERS}/{name}"))["time"]) < LEASE_SECONDS:
+                yield attempt
+            else:
+                store.remove(f"{READERS}/{name}")
+
+
+@contextlib.contextmanager
+def reading(store: Store, attempt: str, *, now: float) -> Iterator[None]:
+    """While inside, no one removes the attempt. Where nothing can be written, no one is told."""
+    path = f"{READERS}/{attempt}.{secrets.token_hex(4)}"
+    with contextlib.suppress(OSError):
+        store.write(path, [json.dumps({"time": now}).encode()])
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            store.remove(path)

@@ -1,0 +1,136 @@
+"""Host memory that outlives a worker: slots in shared memory, each with one staged state.
+
+A slot's file begins with the very bytes of the data file that is to be written; what else the
+rank holds follows, for mirrors. Beside it, a JSON description appears in one step once the copy is
+whole, and goes before the slot is filled anew; a mark says that the slot has yet to be written to
+storage. With two slots one is always whole.
+
+Imports no torch: the agent reads here what a worker has staged.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.errors import CheckpointDamaged, CheckpointError
+
+JSON = Any
+Bytes = npt.NDArray[np.uint8]
+FORMAT = "remesh.stage"
+GRAIN = 2 << 20
+
+
+class Slot:
+    """One reused buffer. `path` is its file; the description is `path` with `.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.description = path.with_suffix(".json")
+        self.mark = path.with_suffix(".pending")
+        self._map: mmap.mmap | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether its content has yet to be written to storage."""
+        return self.mark.exists()
+
+    @property
+    def version(self) -> int:
+        """The version it holds whole, or -1."""
+        try:
+            return int(json.loads(self.description.read_bytes())["version"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return -1
+
+    def memory(self, size: int) -> Bytes:
+        """At least `size` bytes to fill; what the slot held is whole no more.
+
+        Raises CheckpointError when shared memory has no room for it.
+        """
+        self.description.unlink(missing_ok=True)
+        if self._map is None or len(self._map) < size:
+            self._map = self._grown(-(-size // GRAIN) * GRAIN)
+        return np.frombuffer(self._map, dtype=np.uint8)
+
+    def _grown(self, size: int) -> mmap.mmap:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            return mmap.mmap(descriptor, os.fstat(descriptor).st_size, flags)
+        except OSError as error:
+            raise CheckpointError(
+                f"no room to stage {size} bytes in {self.path.parent}: {error}"
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def publish(self, description: JSON, *, pending: bool) -> Path:
+        """Say that the slot is whole. Returns the description's path."""
+        if pending:
+            self.mark.touch()
+        temporary = self.description.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(description, separators=(",", ":")))
+        temporary.rename(self.description)
+        return self.description
+
+
+class Slots:
+    """The slots of one worker, in a directory of shared memory of its own."""
+
+    def __init__(self, directory: str | os.PathLike[str], count: int = 2) -> None:
+        self._slots = [Slot(Path(directory) / f"{index}.stage") for index in range(count)]
+
+    def free(self) -> Slot | None:
+        """The slot to fill next: of those with nothing left to write, the one with the oldest."""
+        return min(
+            (slot for slot in self._slots if not slot.pending),
+            key=lambda slot: slot.version,
+            default=None,
+        )
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a slot's state makes the condition true; False when the time is over."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def idle(self) -> bool:
+        """Whether everything staged has been written."""
+        return not any(slot.pending for slot in self._slots)
+
+    def all_free(self) -> bool:
+        """Whether the next save can be staged now."""
+        return self.free() is not None
+
+
+def read_description(path: str | os.PathLike[str]) -> JSON:
+    """A whole slot's description. Raises CheckpointDamaged, FileNotFoundError."""
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise CheckpointDamaged(f"{path} describes no staged state: {error}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CheckpointDamaged(f"{path} describes no staged state")
+    return value
+
+
+def staged_bytes(path: str | os.PathLike[str], size: int) -> Bytes:
+    """The first `size` bytes of a slot, mapped to be read."""
+    with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise CheckpointDamaged(f"{path} is cut short")
+        return np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), dtype=np.uint8)
