@@ -1,14 +1,23 @@
 """From a job and the nodes there are to a mesh, or the reason why there is none. Pure."""
 
+from trainer.mesh.estimate import Estimate, decoder_stages, estimate
+from trainer.mesh.moves import NodeLoss, without_node
 from trainer.mesh.plan import Coordinates, MeshPlan, NodeSlots, Replan, plan, plan_job
+from trainer.mesh.report import rows
 from trainer.mesh.stages import stage_layers
 
 __all__ = [
     "Coordinates",
+    "Estimate",
     "MeshPlan",
+    "NodeLoss",
     "NodeSlots",
     "Replan",
+    "decoder_stages",
+    "estimate",
     "plan",
     "plan_job",
+    "rows",
     "stage_layers",
+    "without_node",
 ]

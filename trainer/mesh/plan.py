@@ -85,7 +85,7 @@ def plan_job(
     return plan(
         job.parallel,
         nodes,
-        pieces=pieces if pieces is not None else job.pieces(max(node.slots for node in nodes)),
+        pieces=pieces if pieces is not None else job.pieces(widest(nodes)),
         microbatches=job.train.microbatches,
         replan=replan,
     )
@@ -113,6 +113,11 @@ def plan(
         if found is not None:
             return found
     raise PlanError(_refusal(parallel, nodes, pieces, microbatches, replan))
+
+
+def widest(nodes: Sequence[NodeSlots]) -> int:
+    """The largest number of ranks that a node has."""
+    return max((node.slots for node in nodes), default=0)
 
 
 def tensor_groups(
@@ -196,11 +201,11 @@ def _refusal(
     world = sum(node.slots for node in nodes)
     if world < 1:
         return "there is no rank to run on; join a node with at least one slot"
-    widest = max(node.slots for node in nodes)
+    most = widest(nodes)
     wanted = parallel.replicate if parallel.data == "auto" else parallel.data
-    if not parallel.tensor_across_nodes and parallel.tensor > widest:
+    if not parallel.tensor_across_nodes and parallel.tensor > most:
         constraint = (
-            f"tensor {parallel.tensor} must lie within a node, and the widest has {widest} ranks "
+            f"tensor {parallel.tensor} must lie within a node, and the widest has {most} ranks "
             "(parallel.tensor_across_nodes lifts this)"
         )
     elif pieces is not None and wanted > pieces:

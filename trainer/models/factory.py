@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainer.errors import JobError
 from trainer.job import Job
-from trainer.mesh.stages import stage_layers
+from trainer.mesh import decoder_stages
 from trainer.models.dropout import set_sequence_offset
 from trainer.models.init import InitRule
 from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
@@ -50,12 +50,9 @@ def build_spec(job: Job) -> ModelSpec:
 def decoder_spec(job: Job) -> ModelSpec:
     """The reference decoder and its plans."""
     sizes, seq_len, seed = job.model.sizes(), job.data.seq_len, job.run.seed
-    head = sizes.embedding_parameters / sizes.layer_parameters
 
     def build(stage: Stage) -> Decoder:
-        layers = stage_layers(sizes.layers, stage.count, first_weight=head / 2, last_weight=head)[
-            stage.index
-        ]
+        layers = decoder_stages(sizes, stage.count)[stage.index]
         return Decoder(
             sizes, seq_len, layers=layers, seed=seed, first=stage.is_first, last=stage.is_last
         )
