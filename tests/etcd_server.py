@@ -139,6 +139,7 @@ class EtcdServer:
         """SIGSTOP: it keeps its connections and says nothing."""
         os.kill(self.pid, signal.SIGSTOP)
         self._paused = True
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         if self._paused and self._process is not None:

@@ -42,6 +42,11 @@ class EtcdClient:
     ) -> None:
         self._connection = Connection(endpoints, access=access, deadlines=deadlines)
 
+    @property
+    def endpoint(self) -> str:
+        """The member in use."""
+        return self._connection.current.address
+
     async def get(self, key: str) -> Entry | None:
         answer = await self._connection.call(methods.RANGE, wire.RangeRequest(key=key.encode()))
         return translate.entry(answer.kvs[0]) if answer.kvs else None
