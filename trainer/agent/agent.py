@@ -45,6 +45,7 @@ from trainer.telemetry import Progress, RunDirectory
 log = logging.getLogger(__name__)
 
 STATUS_TICK_SECONDS = 0.5
+WAIT_NOTICE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +172,13 @@ class Agent:
         return None
 
     def _wait_notice(self, text: str) -> None:
+        """Shown once, and only when it is still so a moment later."""
         if text != self._waiting:
             self._waiting = text
+            asyncio.get_running_loop().call_later(WAIT_NOTICE_SECONDS, self._still_waiting, text)
+
+    def _still_waiting(self, text: str) -> None:
+        if text == self._waiting and not self._state.ending:
             self._record.notice(text)
 
     def _signalled(self, number: int) -> None:

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import TracebackType
 
+from rendezvous.errors import ConfigurationError
 from rendezvous.generation import Generation
-from rendezvous.session.events import SessionEvent
-from rendezvous.session.identity import NodeIdentity
+from rendezvous.membership import JobSpec
+from rendezvous.security import Security
+from rendezvous.session import NodeIdentity, Session, SessionEvent
 from trainer.agent import actions as act
 from trainer.agent.actions import Action
-from trainer.agent.alone import AloneSession
 from trainer.agent.endpoint import StoreSocket, address_towards
-from trainer.agent.launch import Launch, Loop
+from trainer.agent.launch import Launch, Loop, Script
 from trainer.errors import JobError
 
 LOOPBACK = "127.0.0.1"
+SIGNAL_EXIT_BASE = 128
 
 
 class Attendance:
@@ -37,7 +39,7 @@ class Attendance:
         self._next = self._open()
         self._used: dict[int, StoreSocket] = {}
         self._stack = AsyncExitStack()
-        self._session: AloneSession | None = None
+        self._session: Session | None = None
 
     async def __aenter__(self) -> Attendance:
         return self
@@ -61,9 +63,27 @@ class Attendance:
             store_endpoint=self._next.endpoint,
             labels=self._launch.labels,
         )
-        self._session = await self._stack.enter_async_context(
-            AloneSession(identity, self._launch.membership.max_restarts)
-        )
+        # Loaded after the workers have begun to start: they take longer.
+        from rendezvous.service import embedded
+
+        asked = self._launch.membership
+        try:
+            spec = JobSpec(
+                min_nodes=asked.min_nodes,
+                max_nodes=asked.max_nodes,
+                max_restarts=asked.max_restarts,
+                **asked.options,
+            )
+            session = Session(
+                asked.endpoints or (await self._stack.enter_async_context(embedded()),),
+                run_id=self._launch.run_id,
+                node=identity,
+                spec=spec,
+                security=Security.from_files(**asked.files),
+            )
+        except (ValueError, ConfigurationError) as error:
+            raise JobError(f"the rendezvous can't be joined: {error}") from error
+        self._session = await self._stack.enter_async_context(session)
         async for event in self._session.events():
             yield event
 
@@ -92,6 +112,9 @@ class Attendance:
             case act.TellLeft(generation, version, cause):
                 await session.left(generation, version=version, store_endpoint=store, cause=cause)
             case act.TellFailed(generation, rank, code, number, step, cause):
+                if number is not None and isinstance(self._launch.workers, Script):
+                    # As under torchrun every failure of a script counts, also a kill from outside.
+                    code, number = SIGNAL_EXIT_BASE + number, None
                 await session.worker_failed(
                     generation,
                     rank=rank,

@@ -151,8 +151,9 @@ class Record:
                     seconds=message.get("seconds"),
                 )
             case "finished":
-                if message.get("summary"):
-                    self._summary = dict(message["summary"])
+                # Every rank reports its end; what is known of the whole may be known to one only.
+                found = {k: v for k, v in (message.get("summary") or {}).items() if v}
+                self._summary |= found
                 self._dirty = True
             case _:
                 self._dirty = True
@@ -251,5 +252,4 @@ class Record:
             "goodput": ledger.goodput(wall),
             "wall_seconds": wall,
         }
-        known = {name: value for name, value in self._summary.items() if value is not None}
-        return counts | known | {"status": status}
+        return counts | self._summary | {"status": status}

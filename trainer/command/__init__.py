@@ -17,7 +17,6 @@ SUBCOMMANDS = {
     "schema": "print the JSON Schema of the job file",
     "status": "show how a run is doing",
     "rendezvous": "the rendezvous service: serve, status",
-    "checkpoint": "look at checkpoints: list, verify, gc, convert",
 }
 
 

@@ -100,16 +100,16 @@ def _workers(job: Job, slots: int) -> Script | Loop:
 
 
 def _mesh_namer(job: Job, slots: int) -> Callable[[Generation], str]:
-    """Plans once for the nodes the job may have, so that a job that fits nowhere ends here."""
-    from trainer.mesh import NodeSlots, plan
+    """What a generation's mesh is called. Raises JobError when the job fits nowhere."""
+    from trainer.mesh import NodeSlots, plan_job
 
     def name(generation: Generation) -> str:
         nodes = [NodeSlots(node=m.node, slots=m.slots) for m in generation.members]
+        replan = "none" if generation.number == 1 else job.elastic.replan
         try:
-            return plan(job.parallel, nodes).describe()
+            return plan_job(job, nodes, replan=replan).describe()
         except JobError as error:
             return f"no mesh: {error}"
 
-    most = [NodeSlots(node=str(i), slots=slots) for i in range(job.elastic.max_nodes)]
-    plan(job.parallel, most)
+    plan_job(job, [NodeSlots(node=str(i), slots=slots) for i in range(job.elastic.max_nodes)])
     return name

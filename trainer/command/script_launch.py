@@ -48,6 +48,7 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
     }
     script = Script(
         argv=_argv(parsed),
+        env={"TORCHELASTIC_SIGNALS_TO_HANDLE": parsed.signals_to_handle or options.DEFAULT_SIGNALS},
         role=parsed.role or "default",
         virtual_local_rank=parsed.virtual_local_rank,
         master=_master(parsed),
