@@ -4,7 +4,7 @@ A leader is who made the election key, in a transaction that demands its absence
 The key's create revision is the leader's token: it grows from leader to leader, and every write
 is guarded by it. Beside the election key stands `<key>.fence`, rewritten by every such write and
 guarded by its last revision: a write whose answer got lost is thereby made once, not twice, and
-one that is overtaken by its successor never.
+one that is overtaken by its successor never. Who watches the election key by prefix sees both.
 """
 
 from __future__ import annotations
