@@ -86,13 +86,12 @@ class Writer:
         """Open the log. Raises GenerationOver when a later generation of this execution has it."""
         self._store = store
         self._generation = generation
-        self.opened = 0
         while True:
             numbers = record_numbers(store)
             holder = self._newest_opening(numbers, execution)
             if holder > generation:
                 raise GenerationOver(generation, f"generation {holder} has opened {store.url}")
-            self._number = (numbers[-1] if numbers else 0) + 1
+            opened = (numbers[-1] if numbers else 0) + 1
             record = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
@@ -101,8 +100,8 @@ class Writer:
                 "execution": execution,
                 "time": time,
             }
-            if store.create(record_path(self._number), json.dumps(record).encode() + b"\n"):
-                self.opened = self._number
+            if store.create(record_path(opened), json.dumps(record).encode() + b"\n"):
+                self.opened = opened
                 return
 
     @classmethod
@@ -110,7 +109,7 @@ class Writer:
         """The same right in another process, which was told the number of the opening record."""
         writer = cls.__new__(cls)
         writer._store, writer._generation = store, generation
-        writer.opened = writer._number = opened
+        writer.opened = opened
         return writer
 
     def _newest_opening(self, numbers: list[int], execution: str) -> int:
@@ -130,18 +129,22 @@ class Writer:
         Raises GenerationOver when another generation has opened the log since.
         """
         try:
-            document = encode(replace(manifest, opened=self.opened))
+            document = encode(replace(manifest, opened=self.opened, generation=self._generation))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"a value can't be written as JSON: {error}") from error
-        while not self._store.create(record_path(self._number + 1), document):
-            if not self._is_mine(self._number + 1):
+        while True:
+            newest = max(record_numbers(self._store), default=0)
+            if newest > self.opened and not self._is_mine(newest):
                 raise GenerationOver(
                     self._generation, f"{self._store.url} has been opened by a later generation"
                 )
-            self._number += 1
-        self._number += 1
-        return record_path(self._number)
+            path = record_path(max(newest, self.opened) + 1)
+            if self._store.create(path, document):
+                return path
 
     def _is_mine(self, number: int) -> bool:
-        record = json.loads(closed(first_line(self._store, number)))
+        try:
+            record = json.loads(closed(first_line(self._store, number)))
+        except FileNotFoundError:
+            return True
         return bool(record.get("kind") == "commit" and record.get("opened") == self.opened)

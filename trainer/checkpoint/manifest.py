@@ -68,7 +68,7 @@ class DataFile:
 class Manifest:
     """A committed checkpoint.
 
-    `version` counts the optimizer steps in the state; `generation` wrote it; `execution` names
+    `version` counts the optimizer steps in the state; `generation` committed it; `execution` names
     the life of the job in which generations are counted, `opened` the log record by which this
     one got the right to commit; `block` is the bytes a checksum covers;
     `values` is the free JSON that was saved along.

@@ -172,8 +172,12 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def open_store(directory: str | os.PathLike[str]) -> Store:
-    """The store behind a path or a `file://` URL."""
+    """The store behind a path or a URL. Raises CheckpointError for a URL that can't be opened."""
     text = os.fspath(directory)
     if text.startswith("file://"):
-        text = text.removeprefix("file://")
+        return LocalStore(text.removeprefix("file://"))
+    if "://" in text:
+        from trainer.checkpoint.objects import ObjectStore
+
+        return ObjectStore(text)
     return LocalStore(text)
