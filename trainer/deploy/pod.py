@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from trainer.deploy import names, quantity
-from trainer.deploy.environment import pod_environment
+from trainer.deploy.environment import identity_arguments, pod_environment
 from trainer.deploy.merge import merge
 from trainer.deploy.plan import Plan
 from trainer.job import Job
@@ -112,8 +112,19 @@ def resources_of(section: ResourcesSection) -> Manifest:
 
 
 def rendezvous_arguments(section: KubernetesSection) -> list[str]:
-    """How any command of ours is told where the rendezvous is."""
-    return ["--rdzv-endpoint", ",".join(section.rendezvous)]
+    """How any command of ours is told where the rendezvous is, and what to show it."""
+    files = {}
+    if section.tls_secret is not None:
+        files["tls_ca"] = f"{names.TLS_DIRECTORY}/ca.crt"
+        if section.tls_client:
+            files["tls_cert"] = f"{names.TLS_DIRECTORY}/tls.crt"
+            files["tls_key"] = f"{names.TLS_DIRECTORY}/tls.key"
+    if section.token_secret is not None:
+        files["token_file"] = f"{names.TOKEN_DIRECTORY}/token"
+    arguments = ["--rdzv-endpoint", ",".join(section.rendezvous)]
+    if files:
+        arguments += ["--rdzv-conf", ",".join(f"{key}={path}" for key, path in files.items())]
+    return arguments
 
 
 def connection_mounts(section: KubernetesSection) -> tuple[list[Manifest], list[Manifest]]:
@@ -151,10 +162,7 @@ def _agent(plan: Plan) -> Manifest:
             "run",
             f"{names.JOB_DIRECTORY}/job.yaml",
             *rendezvous_arguments(section),
-            "--rdzv-id",
-            plan.run_id,
-            "--local-addr",
-            "$(REMESH_HOST)",
+            *identity_arguments(plan.job),
         ],
         "workingDir": section.work_directory,
         "env": [variable for variable in ours if variable["name"] not in taken] + users,

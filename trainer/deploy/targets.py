@@ -62,8 +62,6 @@ def coordinator(plan: Plan) -> list[Manifest]:
     job, section = plan.job, plan.job.kubernetes
     account = f"{plan.name}-coordinator"
     volumes, mounts = connection_mounts(section)
-    variables = {"REMESH_TLS_CA", "REMESH_TLS_CERT", "REMESH_TLS_KEY", "REMESH_TOKEN_FILE"}
-    agent = agent_template(plan, restart="Always")["spec"]["containers"][0]
     arguments = ["--run-id", plan.run_id, "--deployment", plan.agents]
     arguments += rendezvous_arguments(section)
     if section.deadline is not None:
@@ -100,8 +98,7 @@ def coordinator(plan: Plan) -> list[Manifest]:
                             {
                                 "name": "POD_NAMESPACE",
                                 "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}},
-                            },
-                            *(one for one in agent["env"] if one["name"] in variables),
+                            }
                         ],
                         "resources": {
                             "requests": {"cpu": COORDINATOR_CPU, "memory": COORDINATOR_MEMORY},

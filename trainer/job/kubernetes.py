@@ -148,8 +148,11 @@ class KubernetesSection(Section):
     )
     tls_secret: Subdomain | None = Field(
         "remesh-tls",
-        description="Secret with ca.crt, and tls.crt and tls.key where clients have to show a "
-        "certificate; null speaks plaintext.",
+        description="Secret whose ca.crt signed the rendezvous's certificate; null speaks "
+        "plaintext.",
+    )
+    tls_client: bool = Field(
+        False, description="Whether agents show the secret's tls.crt and tls.key (mutual TLS)."
     )
     token_secret: Subdomain | None = Field(
         "remesh-token", description="Secret whose key `token` opens the rendezvous; null has none."

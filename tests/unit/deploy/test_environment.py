@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.unit.deploy.jobs import make_job
-from trainer.deploy import ReadyFile, Surroundings
-from trainer.deploy.environment import parse_labels, pod_environment
+from trainer.deploy import ReadyFile
+from trainer.deploy.environment import identity_arguments, pod_environment
 from trainer.deploy.quantity import half, value
 
 
-def test_nothing_said_means_nothing_known():
-    assert Surroundings.read({}) == Surroundings()
-
-
-def test_a_pods_variables_are_read_back():
-    """1. The kubelet fills in the fields. 2. `$(NAME)` takes earlier ones. 3. The agent reads."""
+def test_a_pods_flags_say_who_it_is():
+    """1. The kubelet fills in the fields. 2. `$(NAME)` in the flags takes their values."""
     facts = {
         "metadata.name": "demo-3-x7k2p",
         "status.podIP": "10.0.0.7",
@@ -27,43 +22,23 @@ def test_a_pods_variables_are_read_back():
         "metadata.labels['topology.kubernetes.io/region']": "",
         "metadata.annotations['batch.kubernetes.io/job-completion-index']": "3",
     }
-    environ: dict[str, str] = {}
-    for variable in pod_environment(make_job()):
-        if "valueFrom" in variable:
-            text = facts[variable["valueFrom"]["fieldRef"]["fieldPath"]]
-        else:
-            text = re.sub(r"\$\((\w+)\)", lambda m: environ[m[1]], variable["value"])
-        environ[variable["name"]] = text
-    found = Surroundings.read(environ, exists=lambda path: True)
-    assert found == Surroundings(
-        node="demo-3-x7k2p",
-        host="10.0.0.7",
-        labels={
-            "kubernetes.io/hostname": "machine-a",
-            "topology.kubernetes.io/zone": "eu-1a",
-            "index": "3",
-        },
-        ready_file=Path("/tmp/remesh/ready"),
-        ca=Path("/etc/remesh/tls/ca.crt"),
-        certificate=Path("/etc/remesh/tls/tls.crt"),
-        key=Path("/etc/remesh/tls/tls.key"),
-        token_file=Path("/etc/remesh/token/token"),
-    )
-    without = Surroundings.read(environ, exists=lambda path: path.name == "tls.crt")
-    assert (without.certificate, without.key) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ("", {}),
-        ("a=1", {"a": "1"}),
-        ("a=1,b=,=c,d", {"a": "1"}),
-        (" a = 1 , b=x=y", {"a": "1", "b": "x=y"}),
-    ],
-)
-def test_labels(text, labels):
-    assert parse_labels(text) == labels
+    environ = {
+        variable["name"]: facts[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        for variable in pod_environment(make_job())
+        if "valueFrom" in variable
+    }
+    filled = [
+        re.sub(r"\$\((\w+)\)", lambda match: environ[match[1]], argument)
+        for argument in identity_arguments(make_job())
+    ]
+    assert filled == [
+        "--node", "demo-3-x7k2p",
+        "--local-addr", "10.0.0.7",
+        "--label", "kubernetes.io/hostname=machine-a",
+        "--label", "topology.kubernetes.io/zone=eu-1a",
+        "--label", "topology.kubernetes.io/region=",
+        "--label", "index=3",
+    ]  # fmt: skip
 
 
 def test_the_ready_file_comes_and_goes(tmp_path):
@@ -75,7 +50,12 @@ def test_the_ready_file_comes_and_goes(tmp_path):
     assert path.exists()
     ready.set(False)
     assert not path.exists()
-    ReadyFile(None).set(True)
+    ReadyFile.named_in({}).set(True)
+
+
+def test_the_ready_file_is_named_by_the_environment(tmp_path):
+    ReadyFile.named_in({"REMESH_READY_FILE": str(tmp_path / "ready")}).set(True)
+    assert (tmp_path / "ready").exists()
 
 
 @pytest.mark.parametrize(

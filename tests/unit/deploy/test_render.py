@@ -83,7 +83,12 @@ def test_the_agent_runs_the_job_from_its_config_map():
     assert container["image"] == "registry.example/remesh:1"
     assert container["args"] == [
         "run", "/etc/remesh/job/job.yaml", "--rdzv-endpoint", "a:1,b:2",
-        "--rdzv-id", "r1", "--local-addr", "$(REMESH_HOST)",
+        "--rdzv-conf", "tls_ca=/etc/remesh/tls/ca.crt,token_file=/etc/remesh/token/token",
+        "--node", "$(POD_NAME)", "--local-addr", "$(POD_IP)",
+        "--label", "kubernetes.io/hostname=$(POD_MACHINE)",
+        "--label", "topology.kubernetes.io/zone=$(POD_ZONE)",
+        "--label", "topology.kubernetes.io/region=$(POD_REGION)",
+        "--label", "index=$(POD_INDEX)",
     ]  # fmt: skip
     inside = yaml.safe_load(by_kind(made("job"), "ConfigMap")["data"]["job.yaml"])
     assert inside["run"]["id"] == "r1"
@@ -151,24 +156,44 @@ def test_resources_limit_memory_and_devices_but_not_cores():
 
 
 def test_the_pod_knows_itself_by_the_downward_api():
-    env = {
-        one["name"]: one for one in agent("job", elastic={"nodes": 2, "topology": "rack"})["env"]
-    }
+    container = agent("job", elastic={"nodes": 2, "topology": "rack"})
     fields = {
-        name: one["valueFrom"]["fieldRef"]["fieldPath"]
-        for name, one in env.items()
+        one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"]
+        for one in container["env"]
         if "valueFrom" in one
     }
     assert fields == {
-        "REMESH_NODE": "metadata.name",
-        "REMESH_HOST": "status.podIP",
+        "POD_NAME": "metadata.name",
+        "POD_IP": "status.podIP",
         "POD_MACHINE": "spec.nodeName",
         "POD_ZONE": "metadata.labels['topology.kubernetes.io/zone']",
         "POD_REGION": "metadata.labels['topology.kubernetes.io/region']",
         "POD_INDEX": "metadata.annotations['batch.kubernetes.io/job-completion-index']",
         "POD_TOPOLOGY": "metadata.labels['rack']",
     }
-    assert env["REMESH_LABELS"]["value"].endswith("index=$(POD_INDEX),rack=$(POD_TOPOLOGY)")
+    assert container["args"][-2:] == ["--label", "rack=$(POD_TOPOLOGY)"]
+    probe = container["readinessProbe"]["exec"]["command"]
+    ready = next(one["value"] for one in container["env"] if one["name"] == "REMESH_READY_FILE")
+    assert probe == ["test", "-e", ready]
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "conf"),
+    [
+        ({"tls_secret": None, "token_secret": None}, None),
+        ({"tls_secret": None}, "token_file=/etc/remesh/token/token"),
+        (
+            {"tls_client": True, "token_secret": None},
+            "tls_ca=/etc/remesh/tls/ca.crt,tls_cert=/etc/remesh/tls/tls.crt,"
+            "tls_key=/etc/remesh/tls/tls.key",
+        ),
+    ],
+)
+def test_what_is_shown_to_the_rendezvous_is_what_the_secrets_hold(kubernetes, conf):
+    for target in TARGETS:
+        args = agent(target, kubernetes)["args"]
+        shown = args[args.index("--rdzv-conf") + 1] if "--rdzv-conf" in args else None
+        assert shown == conf
 
 
 def test_secrets_reach_the_pod_by_reference_alone():
@@ -184,7 +209,6 @@ def test_secrets_reach_the_pod_by_reference_alone():
     assert env["HOME"] == {"name": "HOME", "value": "/data"}
     reference = {"secretKeyRef": {"name": "s3", "key": "secret"}}
     assert env["AWS_SECRET_ACCESS_KEY"]["valueFrom"] == reference
-    assert "REMESH_TOKEN_FILE" not in env
     volumes = {one["name"]: one for one in pod_of(handle(made("job", kubernetes)))["volumes"]}
     assert volumes["tls"]["secret"] == {"secretName": "my-tls", "defaultMode": 0o440}
     assert "token" not in volumes
@@ -210,7 +234,8 @@ def test_spot_is_a_deployment_and_a_job_to_wait_for():
     pod = job["template"]["spec"]
     assert pod["containers"][0]["args"] == [
         "--run-id", "r1", "--deployment", "demo-agents", "--rdzv-endpoint",
-        "remesh-rendezvous.remesh-system.svc:29400", "--deadline", "7200",
+        "remesh-rendezvous.remesh-system.svc:29400", "--rdzv-conf",
+        "tls_ca=/etc/remesh/tls/ca.crt,token_file=/etc/remesh/token/token", "--deadline", "7200",
     ]  # fmt: skip
     assert pod["automountServiceAccountToken"] is True
     role = by_kind(manifests, "Role")
