@@ -35,7 +35,7 @@ from trainer.agent.failure import Failure, read_error_file
 from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
 from trainer.agent.launch import Launch, Loop
-from trainer.agent.process import Exit, signal_name
+from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.record import Record
 from trainer.agent.state import AgentState, Policy
 from trainer.agent.worker import Worker
@@ -334,4 +334,5 @@ def _policy(launch: Launch) -> Policy:
 
 async def run_agent(launch: Launch, directory: RunDirectory) -> Outcome:
     """Run one node's share of a job to its end. Raises JobError when it can't begin."""
+    precede_workers()
     return await Agent(launch, directory).run()

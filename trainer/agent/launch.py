@@ -96,4 +96,3 @@ class Launch:
     shutdown_seconds: float = 30.0
     drain_seconds: float = 30.0
     mesh: Callable[[Generation], str] | None = None
-    resumed: bool = False

@@ -1,4 +1,5 @@
-"""Run as a script, `python -I -S leash.py AGENT_PID COMMAND…`: become COMMAND, tied to the agent.
+"""Run as a script, `python -I -S leash.py AGENT_PID NICE COMMAND…`: become COMMAND, tied to
+the agent and with priority NICE, which the agent may have raised for itself.
 
 The kernel kills this process when the agent's thread that started it ends, also by SIGKILL.
 The agent may have ended before the tie was made, so the parent is looked at afterwards.
@@ -6,6 +7,7 @@ The agent may have ended before the tie was made, so the parent is looked at aft
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,7 +20,9 @@ COMMAND_NOT_FOUND = 127
 def main() -> None:
     """Never returns: either the command runs in this process, or the process ends."""
     agent = int(sys.argv[1])
-    command = sys.argv[2:]
+    command = sys.argv[3:]
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, int(sys.argv[2]))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != agent:
         os._exit(128 + signal.SIGKILL)

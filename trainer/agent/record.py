@@ -85,10 +85,11 @@ class Record:
             self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
             self._began = float(head.get("began", self._began))
         if last is None and generation.number == 1:
+            before = read_lines(self._directory.events)
             self.event(
                 "run.begin",
                 run_id=self._launch.run_id,
-                resumed=self._launch.resumed,
+                resumed=any(record.get("event") == "run.begin" for record in before),
                 step=self._ledger.last_step,
             )
         elif last is not None:

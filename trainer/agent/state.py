@@ -286,7 +286,7 @@ class AgentState:
         elif self.generation is None or number != self.generation.number:
             pass
         elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
-            self._fail(slot, how.code, how.signal, message or f"ended with {how}", now)
+            self._fail(slot, how, message, now)
 
     def _on_time(self, now: float) -> None:
         for slot in self.slots:
@@ -430,19 +430,14 @@ class AgentState:
             if slot.generation == generation:
                 self._interrupt(slot, reason, now)
 
-    def _fail(
-        self, slot: Slot, code: int | None, number: int | None, cause: str, now: float
-    ) -> None:
-        generation = slot.generation
-        if self._failed < generation:
+    def _fail(self, slot: Slot, how: Exit, message: str, now: float) -> None:
+        generation, rank = slot.generation, self.rank_of(slot)
+        if self._failed < generation and rank is not None:
             self._failed = generation
-            rank = self.rank_of(slot)
             self._out.append(
-                act.TellFailed(
-                    generation, -1 if rank is None else rank, code, number, slot.step, cause
-                )
+                act.TellFailed(generation, rank, how.code, how.signal, slot.step, message)
             )
-        self._clear_out(generation, cause, now)
+        self._clear_out(generation, f"rank {rank} ended with {how}", now)
 
     def _kill(self, process: int, reason: str) -> None:
         if process and process not in self._doomed:

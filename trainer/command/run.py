@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from trainer.agent import Launch, Outcome, report, run_agent
@@ -81,7 +80,7 @@ def start(launch: Launch) -> int:
     """Open the run directory, run the agent, say how it ended."""
     directory = RunDirectory(launch.directory, logs=launch.logs)
     try:
-        launch = replace(launch, resumed=occupy(directory, launch))
+        occupy(directory, launch)
         outcome = asyncio.run(run_agent(launch, directory))
     finally:
         directory.unlock()
@@ -89,8 +88,8 @@ def start(launch: Launch) -> int:
     return outcome.code
 
 
-def occupy(directory: RunDirectory, launch: Launch) -> bool:
-    """Make the run directory ours. True when it holds an earlier part of the same run.
+def occupy(directory: RunDirectory, launch: Launch) -> None:
+    """Make the run directory ours; it may hold an earlier part of the same run.
 
     Raises JobError when it belongs to another job or to a process that still runs; nothing in
     it is changed then.
@@ -105,7 +104,6 @@ def occupy(directory: RunDirectory, launch: Launch) -> bool:
                 f"differ{'s' * (len(changed) == 1)}; choose another run.id (--rdzv-id for a script)"
             )
     replace_text(directory.job, launch.job_text)
-    return not new
 
 
 def tell(outcome: Outcome, directory: Path) -> None:
