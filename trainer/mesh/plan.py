@@ -7,6 +7,7 @@ that don't fit are spares.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -37,7 +38,7 @@ class Coordinates(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshPlan:
-    """The size of each dimension, and which global ranks fill the mesh in row-major order."""
+    """The size of each dimension, and which global ranks, ascending, fill it in row-major order."""
 
     pp: int
     dp_replicate: int
@@ -58,9 +59,10 @@ class MeshPlan:
 
     def coordinates(self, rank: int) -> Coordinates | None:
         """The place of a global rank, or None for a spare."""
-        if rank not in self.ranks:
+        position = bisect_left(self.ranks, rank)
+        if position == len(self.ranks) or self.ranks[position] != rank:
             return None
-        rest, tp = divmod(self.ranks.index(rank), self.tp)
+        rest, tp = divmod(position, self.tp)
         rest, shard = divmod(rest, self.dp_shard)
         pp, replicate = divmod(rest, self.dp_replicate)
         return Coordinates(pp, replicate, shard, tp)
@@ -215,14 +217,22 @@ def _refusal(
             tensor_groups(nodes, parallel.tensor, across_nodes=parallel.tensor_across_nodes)
         )
         need = wanted * parallel.pipeline
-        of = f" groups of {parallel.tensor}" if parallel.tensor > 1 else ""
+        needed, there = "", ""
+        if parallel.tensor > 1:
+            needed = f" in {counted(need, 'group')} of {parallel.tensor}"
+            there = f", in {counted(groups, 'group')} of {parallel.tensor}"
         constraint = (
             f"dp {wanted} × tp {parallel.tensor} × pp {parallel.pipeline} needs "
-            f"{need * parallel.tensor} ranks{f' in {need}{of}' if of else ''}; "
-            f"{len(nodes)} nodes have {world}" + (f", in {groups}{of}" if of else "")
+            f"{counted(need * parallel.tensor, 'rank')}{needed}; {counted(len(nodes), 'node')} "
+            f"{'has' if len(nodes) == 1 else 'have'} {world}{there}"
         )
     nearest = None if replan == "tensor" else _nearest(parallel, nodes, pieces, microbatches)
     return constraint + (f"; the nearest mesh that fits is {nearest}" if nearest else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 rank`, `2 ranks`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _nearest(
