@@ -43,6 +43,7 @@ class SessionProtocol:
         resume_key: bytes,
         rng: random.Random,
         now: float,
+        heard: int = 0,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._run_id, self._node, self._spec = run_id, node, spec
@@ -61,7 +62,7 @@ class SessionProtocol:
         self._heard = now
         self._silence = timeouts.silence
         self._down_since: float | None = None
-        self.generation = 0
+        self.generation = heard
         self.attending = False
         self.over = False
 

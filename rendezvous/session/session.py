@@ -52,8 +52,11 @@ class Session:
         security: Security | None = None,
         timeouts: Timeouts | None = None,
         channels: Channels | None = None,
+        heard: int = 0,
     ) -> None:
         """`endpoints` are host:port of any of the services; `channels` may be shared by sessions.
+        `heard` is the number of the last generation known from an earlier start of the job: a
+        service that has forgotten the job counts on from there.
 
         Raises ConfigurationError when there is no endpoint or the times don't fit together.
         """
@@ -74,6 +77,7 @@ class Session:
             resume_key=secrets.token_bytes(16),
             rng=random.Random(),
             now=time.monotonic(),
+            heard=heard,
         )
         self._events: asyncio.Queue[SessionEvent | None] = asyncio.Queue()
         self._outgoing: deque[bytes] = deque()

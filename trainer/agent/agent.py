@@ -139,7 +139,7 @@ class Agent:
     # Hearing
 
     async def _hear(self) -> None:
-        async for event in self._attendance.events():
+        async for event in self._attendance.events(self._record.last_generation):
             fact = self._translate(event)
             if fact is not None:
                 self._inbox.put(fact)

@@ -54,8 +54,8 @@ class Attendance:
         for store in (self._next, *self._used.values()):
             store.release()
 
-    async def events(self) -> AsyncIterator[SessionEvent]:
-        """Join, and hear what happens."""
+    async def events(self, heard: int) -> AsyncIterator[SessionEvent]:
+        """Join, and hear what happens. `heard`: the last generation of an earlier start."""
         identity = NodeIdentity(
             node=self._node,
             slots=self._launch.slots,
@@ -80,6 +80,7 @@ class Attendance:
                 node=identity,
                 spec=spec,
                 security=Security.from_files(**asked.files),
+                heard=heard,
             )
         except (ValueError, ConfigurationError) as error:
             raise JobError(f"the rendezvous can't be joined: {error}") from error

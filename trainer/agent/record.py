@@ -45,12 +45,19 @@ class Record:
         self._dirty = True
         self._written_at = float("-inf")
         self._began = time.time()
+        self._earlier_seconds = 0.0
+        self._earlier = read_json(directory.status) or {}
         self._summary: dict[str, Any] = {}
 
     @property
     def keeper(self) -> bool:
         """Whether this node comes first."""
         return self._generation is not None and self._generation.group_rank(self._node) == 0
+
+    @property
+    def last_generation(self) -> int:
+        """The last generation of an earlier start of this run; 0 when this is the first."""
+        return int(self._earlier.get("generation", 0))
 
     def event(self, name: str, *, rank: int | None = None, **fields: Any) -> None:
         """Append one event; `generation` is the newest unless given."""
@@ -83,8 +90,12 @@ class Record:
             self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
             head = read_json(self._directory.status) or {}
             self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
-            self._began = float(head.get("began", self._began))
-        if last is None and generation.number == 1:
+            if last is None and generation.number == self.last_generation + 1:
+                self._earlier_seconds = float(head.get("wall_seconds", 0.0))
+            else:
+                self._began = float(head.get("began", self._began))
+                self._earlier_seconds = float(head.get("earlier_seconds", 0.0))
+        if last is None and generation.number == self.last_generation + 1:
             before = read_lines(self._directory.events)
             self.event(
                 "run.begin",
@@ -102,7 +113,7 @@ class Record:
             reason=generation.reason,
             restarts=generation.restarts,
         )
-        if generation.number > 1 or self._launch.mesh is not None:
+        if last is not None or self._launch.mesh is not None:
             size = f"{generation.world_size} rank{'s' * (generation.world_size != 1)}"
             mesh = f" ({self._mesh})" if self._mesh else ""
             self.notice(f"generation {generation.number}: {size}{mesh}: {generation.reason}")
@@ -234,10 +245,12 @@ class Record:
             "loss": self._ledger.last_loss,
             "lost_steps": self._ledger.lost_steps,
             "began": self._began,
+            "earlier_seconds": self._earlier_seconds,
+            "wall_seconds": self._wall_seconds(),
         }
 
     def _summarize(self, status: str, reason: str) -> dict[str, Any]:
-        wall = time.time() - self._began
+        wall = self._wall_seconds()
         ledger, generation = self._ledger, self._generation
         counts: dict[str, Any] = {
             "run_id": self._launch.run_id,
@@ -254,3 +267,7 @@ class Record:
             "wall_seconds": wall,
         }
         return counts | self._summary | {"status": status}
+
+    def _wall_seconds(self) -> float:
+        """Of all starts of this run together; the time between them is nobody's."""
+        return self._earlier_seconds + time.time() - self._began

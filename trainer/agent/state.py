@@ -458,11 +458,9 @@ class AgentState:
             if at_once:
                 self._kill_all(reason)
             return
-        patience = (
-            self.policy.quit_seconds
-            if code == EXIT_COMPLETED
-            else (min(self.policy.quit_seconds, self.policy.interrupt_seconds))
-        )
+        patience = self.policy.quit_seconds
+        if status == "failed":
+            patience = min(patience, self.policy.interrupt_seconds)
         self._ending = _Ending(code, status, reason, now + patience)
         self._drain_deadline = None
         if at_once:
