@@ -67,11 +67,10 @@ class PieceFold(DefaultAllocMixin, ReduceScatter):
         """[shards, chunk] of this replica -> the chunk of each data-parallel rank, in order."""
         if self._replicas is None:
             return chunks.unbind(0)
-        gathered = torch.empty(
-            (self._replicas.size(), *chunks.shape), dtype=chunks.dtype, device=chunks.device
-        )
+        shards, chunk = chunks.shape
+        gathered = chunks.new_empty((self._replicas.size() * shards, chunk))
         dist.all_gather_into_tensor(gathered, chunks.contiguous(), group=self._replicas)
-        return gathered.flatten(0, 1).unbind(0)
+        return gathered.unbind(0)
 
     def _fold(self, chunks: Sequence[torch.Tensor], output: torch.Tensor) -> None:
         live = list(chunks[: self._live])

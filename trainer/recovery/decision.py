@@ -1,0 +1,149 @@
+"""From what every rank needs and what survivors can give to one version and a list of moves. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.checkpoint.geometry import Box, intersect
+
+Boxes = Mapping[str, Sequence[Box]]
+Kind = Literal["worker", "mirror"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What `rank`, on `node`, has to hold before it can train."""
+
+    rank: int
+    node: str
+    boxes: Boxes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """State of one version that `rank` can read: its own from before, or a mirror on its node.
+
+    `key` tells the offers of one rank apart.
+    """
+
+    version: int
+    rank: int
+    node: str
+    kind: Kind
+    key: str
+    boxes: Boxes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """`box` of tensor `name` goes from an offer of rank `source` into rank `target`."""
+
+    name: str
+    box: Box
+    source: int
+    key: str
+    target: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """The state to go on from, and how it gets where it is needed."""
+
+    version: int
+    source: Literal["peers", "mirror"]
+    moves: tuple[Move, ...]
+
+
+def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -> Recovery | None:
+    """The newest version past `above` that the offers hold whole; None when there is none.
+
+    `above` is the newest version in storage: what is no newer than that is not worth moving.
+    Each box comes from the nearest offer: the rank itself, its node, then the other nodes by
+    turns, so that no survivor serves everybody.
+    """
+    for version in sorted({offer.version for offer in offers if offer.version > above})[::-1]:
+        candidates = [offer for offer in offers if offer.version == version]
+        moves = _cover(needs, candidates)
+        if moves is not None:
+            used = {(move.source, move.key) for move in moves}
+            mirrored = any(
+                offer.kind == "mirror" and (offer.rank, offer.key) in used for offer in candidates
+            )
+            return Recovery(
+                version=version, source="mirror" if mirrored else "peers", moves=tuple(moves)
+            )
+    return None
+
+
+def _cover(needs: Sequence[Need], offers: Sequence[Offer]) -> list[Move] | None:
+    holders: dict[str, list[tuple[Offer, Box]]] = defaultdict(list)
+    for offer in offers:
+        for name, boxes in offer.boxes.items():
+            holders[name].extend((offer, box) for box in boxes)
+    own = {(o.rank, name, box): o for o in offers for name, bs in o.boxes.items() for box in bs}
+    moves: list[Move] = []
+    for need in needs:
+        for name, boxes in need.boxes.items():
+            for box in boxes:
+                if (mine := own.get((need.rank, name, box))) is not None:
+                    moves.append(_move(name, box, mine, need))
+                    continue
+                found = _cover_box(name, box, need, holders.get(name, ()))
+                if found is None:
+                    return None
+                moves += found
+    return moves
+
+
+def _cover_box(
+    name: str, box: Box, need: Need, holders: Sequence[tuple[Offer, Box]]
+) -> list[Move] | None:
+    """Pieces of `box` from the nearest holders, each element once; None where one is missing."""
+    ranks = 1 + max((offer.rank for offer, _ in holders), default=0)
+
+    def distance(holder: tuple[Offer, Box]) -> tuple[bool, bool, bool, int]:
+        offer, _ = holder
+        return (
+            offer.rank != need.rank,
+            offer.node != need.node,
+            offer.kind != "worker",
+            (offer.rank - need.rank) % ranks,
+        )
+
+    missing = [box]
+    moves: list[Move] = []
+    for offer, held in sorted(holders, key=distance):
+        rest: list[Box] = []
+        for part in missing:
+            common = intersect(part, held)
+            if common is None:
+                rest.append(part)
+                continue
+            moves.append(_move(name, common, offer, need))
+            rest.extend(subtract(part, common))
+        missing = rest
+        if not missing:
+            return moves
+    return None if missing else moves
+
+
+def _move(name: str, box: Box, offer: Offer, need: Need) -> Move:
+    return Move(name=name, box=box, source=offer.rank, key=offer.key, target=need.rank)
+
+
+def subtract(box: Box, hole: Box) -> Iterator[Box]:
+    """What is left of `box` without `hole`, which lies within it, as boxes that don't overlap."""
+    offsets, sizes = list(box.offsets), list(box.sizes)
+    for dim in range(len(sizes)):
+        start, end = offsets[dim], offsets[dim] + sizes[dim]
+        low, high = hole.offsets[dim], hole.offsets[dim] + hole.sizes[dim]
+        for a, b in ((start, low), (high, end)):
+            if a < b:
+                yield Box(
+                    (*offsets[:dim], a, *offsets[dim + 1 :]),
+                    (*sizes[:dim], b - a, *sizes[dim + 1 :]),
+                )
+        offsets[dim], sizes[dim] = low, high - low

@@ -1,0 +1,78 @@
+"""One hash over the whole model, the same for every mesh."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from trainer.checkpoint.exchange import Exchange
+from trainer.worker.build import Training
+
+
+def weights_sha256(training: Training) -> str:
+    """SHA-256 over name, dtype, shape and bytes of each full parameter, in name order.
+
+    Collective over the world. One parameter is whole at a time; the hash is known on global
+    rank 0, and is empty elsewhere.
+    """
+    own = {name: parameter.detach() for name, parameter in training.state.parameters.items()}
+    rank = dist.get_rank()
+    hasher = hashlib.sha256()
+    for name, owner, dtype, shape in _inventory(own, training):
+        full = _whole(own[name]) if name in own else None
+        if owner != 0:
+            full = _to_rank_zero(full, owner, rank, dtype, shape, training.device)
+        if rank == 0:
+            assert full is not None
+            data = full.contiguous().cpu()
+            hasher.update(f"{name}\0{dtype}\0{shape}\0".encode())
+            hasher.update(data.reshape(-1).view(torch.uint8).numpy())
+    return hasher.hexdigest() if rank == 0 else ""
+
+
+def _inventory(
+    own: dict[str, Tensor], training: Training
+) -> list[tuple[str, int, str, tuple[int, ...]]]:
+    """(name, the first rank that holds it, dtype, shape) of every parameter, in name order."""
+    rank = dist.get_rank()
+    leads = training.mesh.get_coordinate() or []
+    mine = (
+        [(name, rank, str(value.dtype), list(value.shape)) for name, value in own.items()]
+        if not any(leads[1:])
+        else []
+    )
+    everything = Exchange(rank, dist.get_world_size(), None).all_gather(mine)
+    return sorted(
+        (name, owner, dtype, tuple(shape))
+        for rows in everything
+        for name, owner, dtype, shape in rows
+    )
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _to_rank_zero(
+    value: Tensor | None,
+    owner: int,
+    rank: int,
+    dtype: str,
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> Tensor | None:
+    """`owner` sends its tensor to rank 0; nobody else takes part."""
+    if rank == owner:
+        assert value is not None
+        dist.send(value.contiguous(), dst=0)
+    elif rank == 0:
+        received = torch.empty(
+            shape, dtype=getattr(torch, dtype.removeprefix("torch.")), device=device
+        )
+        dist.recv(received, src=owner)
+        return received
+    return None

@@ -1,0 +1,82 @@
+"""The process groups of one generation: made, and dropped whole."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from trainer.mesh import MeshPlan
+from trainer.worker.interrupt import Interruption
+
+MESH_DIMS = ("pp", "dp_replicate", "dp_shard", "tp")
+
+
+def local_device(local_rank: int) -> torch.device:
+    """This rank's accelerator, or the CPU where there is none."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return torch.device("cpu")
+    device = torch.device(accelerator.type, local_rank % torch.accelerator.device_count())
+    torch.accelerator.set_device_index(device)
+    return device
+
+
+def generation_store(
+    endpoint: str, listening_socket: int | None, generation: int, timeout: timedelta
+) -> dist.Store:
+    """Connect to the generation's store; serve it where a listening socket was handed to us.
+
+    The agent listens before the generation is published, so no client ever dials too early and
+    backs off. The generation is in the key prefix and never in a group's name: names are baked
+    into compiled graphs, and a new one would miss the compile cache (pytorch #189330).
+    """
+    host, _, port = endpoint.rpartition(":")
+    store = dist.TCPStore(
+        host,
+        int(port),
+        is_master=listening_socket is not None,
+        timeout=timeout,
+        wait_for_workers=False,
+        master_listen_fd=listening_socket,
+    )
+    return dist.PrefixStore(f"generation/{generation}", store)
+
+
+@contextmanager
+def process_groups(
+    endpoint: str,
+    listening_socket: int | None,
+    *,
+    rank: int,
+    plan: MeshPlan,
+    device: torch.device,
+    timeout: timedelta,
+    interruption: Interruption,
+) -> Iterator[DeviceMesh]:
+    """Make the world and its mesh, and take both down again, whatever happens within."""
+    with interruption.forming_groups():
+        store = generation_store(endpoint, listening_socket, interruption.generation, timeout)
+        dist.init_process_group(
+            dist.get_default_backend_for_device(device),
+            store=store,
+            rank=rank,
+            world_size=plan.size,
+            timeout=timeout,
+            device_id=device if device.type == "cuda" else None,
+        )
+        mesh = init_device_mesh(
+            device.type,
+            (plan.pp, plan.dp_replicate, plan.dp_shard, plan.tp),
+            mesh_dim_names=MESH_DIMS,
+        )
+    try:
+        yield mesh
+    finally:
+        dist.destroy_process_group()
+        gc.collect()

@@ -1,0 +1,98 @@
+"""What the agent says to this worker, and how it reaches a main thread that is busy or blocked.
+
+A thread reads the channel. Orders to enter or exit wait in a queue; an interrupt strikes at
+once, through the `Interruption` of the generation that is running; a boundary is a flag that
+the step reads. When the agent is gone, so is this process.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.channel import Message, WorkerEnd
+from trainer.worker.interrupt import Interruption
+
+ORPHANED_EXIT_CODE = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Take rank `rank` of `world_size` in this generation; see trainer/channel.py."""
+
+    message: Message
+    store_socket: int | None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.message[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def node(self) -> str:
+        """The node this worker is on."""
+        return str(self.message["members"][self.message["group_rank"]][0])
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the process; everything is done."""
+
+
+class Inbox:
+    """Reads the channel in a thread of its own."""
+
+    def __init__(self, channel: WorkerEnd) -> None:
+        self._channel = channel
+        self._orders: queue.Queue[Enter | Exit] = queue.Queue()
+        self._lock = threading.Lock()
+        self._interruption: Interruption | None = None
+        self._over: tuple[int, str] = (0, "")
+        self._boundary: tuple[int, str] = (0, "")
+        threading.Thread(target=self._listen, name="inbox", daemon=True).start()
+
+    def next_order(self) -> Enter | Exit:
+        """Block until the agent says what to do next."""
+        return self._orders.get()
+
+    def attach(self, interruption: Interruption) -> None:
+        """From now on an interrupt of this generation strikes; one that came before, at once."""
+        with self._lock:
+            self._interruption = interruption
+            generation, reason = self._over
+        if generation >= interruption.generation:
+            interruption.strike(reason)
+
+    def detach(self) -> None:
+        with self._lock:
+            self._interruption = None
+
+    def asked_to_leave(self, generation: int) -> str | None:
+        """Why this generation should end at the next step boundary, or None."""
+        asked, reason = self._boundary
+        return reason if asked >= generation else None
+
+    def _listen(self) -> None:
+        for message, descriptors in self._channel.receive():
+            match message["type"]:
+                case "enter":
+                    self._orders.put(Enter(message, descriptors[0] if descriptors else None))
+                case "exit":
+                    self._orders.put(Exit())
+                case "boundary":
+                    self._boundary = (message["generation"], message["reason"])
+                case "interrupt":
+                    self._interrupt(message["generation"], message["reason"])
+        # A worker never outlives its agent: nobody would know that it is there.
+        os._exit(ORPHANED_EXIT_CODE)
+
+    def _interrupt(self, generation: int, reason: str) -> None:
+        with self._lock:
+            self._over = (generation, reason)
+            interruption = self._interruption
+        if interruption is not None and interruption.generation <= generation:
+            interruption.strike(reason)

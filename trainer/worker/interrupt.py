@@ -1,0 +1,115 @@
+"""Make every blocked collective of a generation raise, from another thread, at once.
+
+When a peer dies only its neighbours hear of it; the other ranks wait in their collectives for
+good. `abort()` does nothing in gloo (torch 2.13), but a `shutdown()` of the sockets it is
+blocked on makes each call raise within milliseconds, also when the peer is merely stopped. The
+sockets of a generation are the ones that appeared while its groups were formed. Listening
+sockets are left alone: to shut one down aborts the process inside gloo. NCCL communicators are
+aborted, all of them in one group, or they hang each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch.distributed as dist
+
+from trainer.errors import GenerationOver
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+def connected_sockets() -> dict[int, str]:
+    """Each connected TCP socket of this process: its descriptor and its inode's name."""
+    found: dict[int, str] = {}
+    for entry in list(_DESCRIPTORS.iterdir()):
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue  # closed since it was listed
+        if target.startswith("socket:") and _is_connected_tcp(int(entry.name)):
+            found[int(entry.name)] = target
+    return found
+
+
+def _is_connected_tcp(descriptor: int) -> bool:
+    try:
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return False
+    with duplicate:
+        if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        try:
+            duplicate.getpeername()
+        except OSError:
+            return False
+        return True
+
+
+class Interruption:
+    """The end of one generation, as seen by the thread that trains.
+
+    `strike` may come from any thread and at any time; the training thread sees it as
+    `GenerationOver` at the next `check`, or as the failure of the collective it is in.
+    """
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.reason: str | None = None
+        self._lock = threading.Lock()
+        self._sockets: dict[int, str] = {}
+        self._before: dict[int, str] | None = None
+
+    @contextlib.contextmanager
+    def forming_groups(self) -> Iterator[None]:
+        """Take note of the sockets that are opened within; a strike meanwhile ends those too."""
+        self.check()
+        with self._lock:
+            self._before = connected_sockets()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sockets |= self._opened_since(self._before)
+                self._before = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise GenerationOver if the generation has ended."""
+        if self.reason is not None:
+            raise GenerationOver(self.generation, self.reason)
+
+    def strike(self, reason: str) -> None:
+        """End the generation: whatever collective is blocked raises."""
+        if self.reason is None:
+            self.reason = reason
+        self._shut_down()
+        self._abort_communicators()
+
+    @staticmethod
+    def _opened_since(before: dict[int, str]) -> dict[int, str]:
+        return {fd: name for fd, name in connected_sockets().items() if before.get(fd) != name}
+
+    def _shut_down(self) -> None:
+        with self._lock:
+            sockets = dict(self._sockets)
+            if self._before is not None:
+                sockets |= self._opened_since(self._before)
+        current = connected_sockets()
+        for descriptor, name in sockets.items():
+            if current.get(descriptor) != name:
+                continue  # closed since, or its number was given to another
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as double:
+                double.shutdown(socket.SHUT_RDWR)
+
+    def _abort_communicators(self) -> None:
+        if dist.is_initialized() and dist.get_backend() == dist.Backend.NCCL:
+            dist.distributed_c10d._abort_process_group()

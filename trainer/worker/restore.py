@@ -1,0 +1,141 @@
+"""Fill a new generation's state from the nearest whole source: peers, mirrors, storage, init."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from trainer.checkpoint import Checkpointer
+from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.geometry import Box
+from trainer.checkpoint.tensors import LocalTensor
+from trainer.recovery.decision import Move, Need, Offer, Recovery, decide
+from trainer.recovery.movement import Holdings, carry_out
+from trainer.worker.state import ModelState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """State of one version that this rank can read; `key` tells a rank's holdings apart."""
+
+    key: str
+    kind: str
+    version: int
+    tensors: Holdings
+
+
+def restore(
+    state: ModelState,
+    held: list[Held],
+    checkpointer: Checkpointer,
+    *,
+    node: str,
+    exchange: Exchange,
+    device: torch.device,
+) -> str | None:
+    """Collective. Returns the source (peers, mirror, storage), or None where there is none."""
+    stored = checkpointer.newest_version() if exchange.rank == 0 and held else None
+    recovery = _agree(held, state.local, node, exchange, above=-1 if stored is None else stored)
+    if recovery is None:
+        loaded = checkpointer.load(state.tensors())
+        if loaded is None:
+            return None
+        state.set_version(loaded.version)
+        return "storage"
+    carry_out(
+        recovery.moves,
+        rank=exchange.rank,
+        sources={holding.key: holding.tensors for holding in held},
+        target=state.local,
+        device=device,
+        group=dist.group.WORLD,
+    )
+    state.set_version(recovery.version)
+    return recovery.source
+
+
+def _agree(
+    held: list[Held], target: Holdings, node: str, exchange: Exchange, *, above: int
+) -> Recovery | None:
+    """Rank 0 hears what everyone needs and has, decides, and tells each rank its own moves."""
+    gathered = exchange.gather(
+        {
+            "node": node,
+            "need": _boxes(target),
+            "held": [
+                {
+                    "key": item.key,
+                    "kind": item.kind,
+                    "version": item.version,
+                    "boxes": _boxes(item.tensors),
+                }
+                for item in held
+            ],
+        }
+    )
+    answers: list[Any] | None = None
+    if gathered is not None:
+        recovery = decide(*_told(gathered), above=above)
+        answers = [_answer(recovery, rank) for rank in range(exchange.world_size)]
+    answer = exchange.scatter(answers)
+    if answer is None:
+        return None
+    moves = tuple(
+        Move(name=name, box=_box(box), source=source, key=key, target=into)
+        for name, box, source, key, into in answer["moves"]
+    )
+    return Recovery(version=answer["version"], source=answer["source"], moves=moves)
+
+
+def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
+    needs = [
+        Need(rank=rank, node=said["node"], boxes=_unboxed(said["need"]))
+        for rank, said in enumerate(gathered)
+    ]
+    offers = [
+        Offer(
+            version=item["version"],
+            rank=rank,
+            node=said["node"],
+            kind=item["kind"],
+            key=item["key"],
+            boxes=_unboxed(item["boxes"]),
+        )
+        for rank, said in enumerate(gathered)
+        for item in said["held"]
+    ]
+    return needs, offers
+
+
+def _answer(recovery: Recovery | None, rank: int) -> dict[str, Any] | None:
+    if recovery is None:
+        return None
+    return {
+        "version": recovery.version,
+        "source": recovery.source,
+        "moves": [
+            [move.name, move.box, move.source, move.key, move.target]
+            for move in recovery.moves
+            if rank in (move.source, move.target)
+        ],
+    }
+
+
+def _boxes(tensors: Mapping[str, LocalTensor]) -> dict[str, list[Box]]:
+    return {name: [part.box for part in tensor.parts] for name, tensor in tensors.items()}
+
+
+def _unboxed(boxes: Mapping[str, list[Any]]) -> dict[str, list[Box]]:
+    return {name: [_box(box) for box in of_name] for name, of_name in boxes.items()}
+
+
+def _box(plain: Any) -> Box:
+    offsets, sizes = plain
+    return Box(tuple(offsets), tuple(sizes))

@@ -1,0 +1,98 @@
+"""The state that training changes: parameters, moments, a version, and a step that is under way.
+
+It outlives the generation that made it: the process groups and modules go, this stays until the
+next generation has taken over what it needs of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from trainer.checkpoint.tensors import LocalTensor, local_tensors
+from trainer.job import TrainSection
+from trainer.worker.ballot import Verdict
+from trainer.worker.learning_rate import learning_rate
+from trainer.worker.optimizer import make_optimizer, optimizer_tensors, set_optimizer_step
+
+
+class ModelState:
+    """One rank's shards, by the names that the whole model gives them.
+
+    `version` counts the optimizer steps the state has seen. `gradients_whole` says that this
+    rank has computed all its pieces of the next one; `verdict` that all ranks have. `made_by`
+    is the verdict that made the present version.
+    """
+
+    def __init__(
+        self, train: TrainSection, parameters: Mapping[str, nn.Parameter], device: torch.device
+    ) -> None:
+        self._train = train
+        self.parameters = dict(parameters)
+        self.optimizer = make_optimizer(train.optimizer, self.parameters, device)
+        self.version = 0
+        self.gradients_whole = False
+        self.verdict: Verdict | None = None
+        self.made_by: Verdict | None = None
+        self.local: dict[str, LocalTensor] = local_tensors(self.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters under `model/`, moments under `optim/`."""
+        return {
+            **{f"model/{name}": parameter.detach() for name, parameter in self.parameters.items()},
+            **{
+                f"optim/{name}": tensor
+                for name, tensor in optimizer_tensors(self.optimizer, self.parameters)
+            },
+        }
+
+    def set_version(self, version: int) -> None:
+        """The tensors have been filled with this version."""
+        self.version = version
+        set_optimizer_step(self.optimizer, version)
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients there are: DTensors, or plain tensors."""
+        return [p.grad for p in self.parameters.values() if p.grad is not None]
+
+    def drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def apply(self, verdict: Verdict) -> None:
+        """Clip and update this rank's shards.
+
+        Nothing here waits for another rank, and nothing interrupts it, so a version is either
+        made or not.
+        """
+        if self._train.clip is not None:
+            # The same float64 on every rank, so that every shard is scaled by the same bits.
+            factor = min(1.0, self._train.clip / (verdict.norm + 1e-6))
+            torch._foreach_mul_([shard_of(gradient) for gradient in self.gradients()], factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self._train, self.version)
+        self.optimizer.step()
+        self.drop_gradients()
+        self.version += 1
+        self.gradients_whole = False
+        self.verdict, self.made_by = None, verdict
+
+
+def shard_of(value: Tensor) -> Tensor:
+    """The local part of a DTensor, or the tensor itself."""
+    return value._local_tensor if isinstance(value, DTensor) else value.detach()
+
+
+def plain_values(
+    state: ModelState, *, samples_per_step: int, pieces: int, seed: int
+) -> dict[str, Any]:
+    """What a checkpoint holds beside tensors. Every random key follows from it and the job."""
+    return {
+        "version": state.version,
+        "sample": state.version * samples_per_step,
+        "seed": seed,
+        "pieces": pieces,
+    }

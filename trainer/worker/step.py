@@ -1,0 +1,81 @@
+"""One optimizer step, from the batch to the applied update. Flat on purpose: this is the story."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainer.exact import Round
+from trainer.parallel.piece import total
+from trainer.worker.ballot import Verdict, agree
+from trainer.worker.build import Training
+from trainer.worker.learning_rate import learning_rate
+
+IGNORED = -100
+"""The target that counts nothing, as torch's cross entropy has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of step `step`, counted from 1: the version it made."""
+
+    step: int
+    verdict: Verdict
+    lr: float
+    tokens: int
+    seconds: float
+
+
+def train_step(training: Training, *, leave: bool, at: Callable[[str], None]) -> Applied:
+    """Advance the state by one version.
+
+    `leave` is this rank's wish to end the generation after the step; `at` is told each named
+    point that the step passes, and may raise GenerationOver there.
+    """
+    began = time.perf_counter()
+    state = training.state
+    step = state.version
+    losses: dict[int, float] = {}
+    at("begin")
+
+    for index, work in enumerate(training.rounds):
+        training.begin_round(work, first=index == 0)
+        loss = _run_piece(training, step, work)
+        if loss is not None:
+            losses[work.piece_of(training.dp_rank)] = loss
+        at("piece")
+
+    state.gradients_whole = True
+    at("gradients")
+    verdict = agree(
+        training.counted_gradients(),
+        losses,
+        pieces=training.pieces,
+        leave=leave,
+        exact=training.job.train.exact,
+        device=training.device,
+    )
+    state.verdict = verdict
+    at("agreed")
+
+    state.apply(verdict)
+    at("applied")
+    return Applied(
+        step=state.version,
+        verdict=verdict,
+        lr=learning_rate(training.job.train, step),
+        tokens=training.tokens_per_step,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _run_piece(training: Training, step: int, work: Round) -> float | None:
+    """Forwards and backwards; the piece's loss where this rank is the one to report it."""
+    tokens, targets, keys = training.batches.batch(step, work.piece_of(training.dp_rank))
+    counts = work.counts(training.dp_rank)
+    if not counts:
+        targets = targets.new_full(targets.shape, IGNORED)
+    device = training.device
+    losses = training.run_piece(tokens.to(device), targets.to(device), keys.to(device))
+    return total(losses) if counts and training.reports_loss else None
