@@ -157,9 +157,7 @@ class Service:
     async def _look_after(
         self, run_id: str, keeper: Keeper, leadership: Leadership, now: float
     ) -> None:
-        if keeper.job.empty:
-            keeper.close()
-            del self._keepers[run_id]
+        if self._drop_if_empty(run_id, keeper):
             return
         if generation := keeper.job.generation:
             self.metrics.generation(run_id, generation.number)
@@ -174,6 +172,13 @@ class Service:
                 await leadership.write([Delete(job_key(run_id))])
             except StoreError as error:
                 log.warning("job %s stays in the store: %s", run_id, error)
+
+    def _drop_if_empty(self, run_id: str, keeper: Keeper) -> bool:
+        if not keeper.job.empty:
+            return False
+        keeper.close()
+        del self._keepers[run_id]
+        return True
 
     # One agent
 
@@ -227,6 +232,7 @@ class Service:
                 keeper.run(lambda now: keeper.job.join(stream, join, now))
             except MessageError:
                 del self._outboxes[stream]
+                self._drop_if_empty(join.run_id, keeper)
                 raise
         except MessageError as error:
             self.metrics.rejected()
