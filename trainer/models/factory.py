@@ -84,16 +84,11 @@ def _decoder_blocks(module: nn.Module) -> Sequence[nn.Module]:
     return list(module.layers.values())
 
 
-class Keyless(nn.Module):
-    """A user's module, which takes tokens and knows nothing of samples' keys."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.module(tokens)
-        return logits
+def _without_keys(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A user's module takes tokens alone, unless it has a parameter called `keys`."""
+    return args[:1], {name: value for name, value in kwargs.items() if name != "keys"}
 
 
 def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
@@ -105,8 +100,9 @@ def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
 
     def build(_: Stage) -> nn.Module:
         module = make()
-        takes_keys = "keys" in inspect.signature(module.forward).parameters
-        return module if takes_keys else Keyless(module)
+        if "keys" not in inspect.signature(module.forward).parameters:
+            module.register_forward_pre_hook(_without_keys, with_kwargs=True)
+        return module
 
     @cache
     def whole() -> nn.Module:
@@ -122,15 +118,12 @@ def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
         for name, buffer in module.named_buffers():
             buffer.copy_(values[name].to(device))
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        return summed_cross_entropy(logits, targets)
-
     return ModelSpec(
         build=build,
         after_materialize=fill_buffers,
         blocks=largest_list,
         init_rule=lambda name: InitRule("given", given=given(name)),
-        loss=loss,
+        loss=summed_cross_entropy,
     )
 
 
