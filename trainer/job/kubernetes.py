@@ -147,7 +147,7 @@ class KubernetesSection(Section):
         description="Endpoints host:port of the rendezvous service; a text splits at commas.",
     )
     tls_secret: Subdomain | None = Field(
-        "remesh-tls",
+        None,
         description="Secret whose ca.crt signed the rendezvous's certificate; null speaks "
         "plaintext.",
     )

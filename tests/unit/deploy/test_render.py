@@ -83,7 +83,7 @@ def test_the_agent_runs_the_job_from_its_config_map():
     assert container["image"] == "registry.example/remesh:1"
     assert container["args"] == [
         "run", "/etc/remesh/job/job.yaml", "--rdzv-endpoint", "a:1,b:2",
-        "--rdzv-conf", "tls_ca=/etc/remesh/tls/ca.crt,token_file=/etc/remesh/token/token",
+        "--rdzv-conf", "token_file=/etc/remesh/token/token",
         "--node", "$(POD_NAME)", "--local-addr", "$(POD_IP)",
         "--label", "kubernetes.io/hostname=$(POD_MACHINE)",
         "--label", "topology.kubernetes.io/zone=$(POD_ZONE)",
@@ -180,10 +180,14 @@ def test_the_pod_knows_itself_by_the_downward_api():
 @pytest.mark.parametrize(
     ("kubernetes", "conf"),
     [
-        ({"tls_secret": None, "token_secret": None}, None),
-        ({"tls_secret": None}, "token_file=/etc/remesh/token/token"),
+        ({"token_secret": None}, None),
+        ({}, "token_file=/etc/remesh/token/token"),
         (
-            {"tls_client": True, "token_secret": None},
+            {"tls_secret": "remesh-tls"},
+            "tls_ca=/etc/remesh/tls/ca.crt,token_file=/etc/remesh/token/token",
+        ),
+        (
+            {"tls_secret": "remesh-tls", "tls_client": True, "token_secret": None},
             "tls_ca=/etc/remesh/tls/ca.crt,tls_cert=/etc/remesh/tls/tls.crt,"
             "tls_key=/etc/remesh/tls/tls.key",
         ),
@@ -235,7 +239,7 @@ def test_spot_is_a_deployment_and_a_job_to_wait_for():
     assert pod["containers"][0]["args"] == [
         "--run-id", "r1", "--deployment", "demo-agents", "--rdzv-endpoint",
         "remesh-rendezvous.remesh-system.svc:29400", "--rdzv-conf",
-        "tls_ca=/etc/remesh/tls/ca.crt,token_file=/etc/remesh/token/token", "--deadline", "7200",
+        "token_file=/etc/remesh/token/token", "--deadline", "7200",
     ]  # fmt: skip
     assert pod["automountServiceAccountToken"] is True
     role = by_kind(manifests, "Role")
@@ -348,6 +352,8 @@ def test_the_run_id_follows_the_job_when_nobody_names_it():
 
 FULL = {
     "namespace": "team",
+    "tls_secret": "remesh-tls",
+    "tls_client": True,
     "image": "registry.example:5000/remesh@sha256:" + "0" * 64,
     "pull_policy": "Always",
     "pull_secrets": ["registry"],

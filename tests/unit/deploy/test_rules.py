@@ -96,7 +96,7 @@ def test_an_unknown_field_is_refused_by_the_strict_schema():
         ),
         ((*POD, "volumes"), [], "there is no volume 'job'"),
         ((*POD, "volumes", 0), {"name": "job"}, "needs exactly one source, has 0"),
-        ((*POD, "volumes", 0), {"name": "tls", "emptyDir": {}}, "'tls' is there twice"),
+        ((*POD, "volumes", 0), {"name": "shm", "emptyDir": {}}, "'shm' is there twice"),
         ((*POD, "topologySpreadConstraints", 0, "maxSkew"), 0, "maxSkew must be at least 1"),
         ((*POD, "subdomain"), "a.b", "is no DNS label"),
         ((*AGENT, "name"), "Agent", "is no DNS label"),

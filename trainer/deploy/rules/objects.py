@@ -48,7 +48,11 @@ def workload_rules(manifest: Manifest) -> Iterator[str]:
     """Deployments and StatefulSets."""
     spec = manifest.get("spec") or {}
     template = spec.get("template") or {}
-    yield from template_rules(template, ("Always",))
+    claims = [
+        str((claim.get("metadata") or {}).get("name"))
+        for claim in spec.get("volumeClaimTemplates") or []
+    ]
+    yield from template_rules(template, ("Always",), claims)
     if (spec.get("replicas") or 0) < 0:
         yield "spec.replicas: must not be negative"
     chosen = (spec.get("selector") or {}).get("matchLabels") or {}

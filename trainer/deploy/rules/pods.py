@@ -22,8 +22,11 @@ HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 NATIVE = ("cpu", "memory", "ephemeral-storage", "storage")
 
 
-def template_rules(template: Pod, restart: Sequence[str]) -> Iterator[str]:
-    """Rules of `spec.template`; `restart` holds the restart policies its owner allows."""
+def template_rules(
+    template: Pod, restart: Sequence[str], claims: Sequence[str] = ()
+) -> Iterator[str]:
+    """Rules of `spec.template`. `restart` holds the restart policies its owner allows, `claims`
+    the names of volumes that the owner adds."""
     labels = (template.get("metadata") or {}).get("labels") or {}
     for key, value in labels.items():
         if not is_qualified(key) or not is_label_value(str(value)):
@@ -32,12 +35,12 @@ def template_rules(template: Pod, restart: Sequence[str]) -> Iterator[str]:
     policy = spec.get("restartPolicy", "Always")
     if policy not in restart:
         yield f"spec.template.spec.restartPolicy: {policy} is not one of {', '.join(restart)}"
-    for text in pod_rules(spec):
+    for text in pod_rules(spec, claims):
         yield f"spec.template.spec.{text}"
 
 
-def pod_rules(spec: Pod) -> Iterator[str]:
-    """Rules of a pod's spec."""
+def pod_rules(spec: Pod, claims: Sequence[str] = ()) -> Iterator[str]:
+    """Rules of a pod's spec; `claims` are volumes beside its own."""
     containers = spec.get("containers") or []
     if not containers:
         yield "containers: at least one is required"
@@ -52,7 +55,7 @@ def pod_rules(spec: Pod) -> Iterator[str]:
     every = [*(spec.get("initContainers") or []), *containers]
     yield from _doubled("containers", [str(container.get("name")) for container in every])
     for container in every:
-        for text in _container(container, volumes):
+        for text in _container(container, [*volumes, *claims]):
             yield f"containers[{container.get('name')}].{text}"
     for index, toleration in enumerate(spec.get("tolerations") or []):
         for text in _toleration(toleration):
