@@ -37,7 +37,8 @@ from trainer.agent.identity import NodeName
 from trainer.agent.launch import Launch, Loop
 from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.record import Record
-from trainer.agent.state import AgentState, Policy
+from trainer.agent.slot import Policy
+from trainer.agent.state import AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.telemetry import Progress, RunDirectory

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from rendezvous.generation import Generation
 from trainer.agent import actions as act
@@ -22,60 +21,11 @@ from trainer.agent import facts
 from trainer.agent.actions import Action
 from trainer.agent.facts import Fact
 from trainer.agent.process import Exit
+from trainer.agent.slot import Policy, Slot, Stage
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
 STEPS_BEFORE_STANDBY = 3
 HOPELESS_STARTS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How patient an agent is with its workers. Times in seconds.
-
-    `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
-    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end.
-    """
-
-    persistent: bool
-    standby: int = 0
-    interrupt_seconds: float = 5.0
-    dump_seconds: float = 0.5
-    quit_seconds: float = 10.0
-
-
-class Stage(Enum):
-    """Where a slot's process stands."""
-
-    EMPTY = auto()
-    STARTING = auto()
-    IDLE = auto()
-    BUSY = auto()
-    LEAVING = auto()
-    SPARE = auto()
-    DONE = auto()
-
-
-@dataclass(slots=True)
-class Slot:
-    """One rank's place. `generation` is the last one it was told to enter."""
-
-    local_rank: int
-    process: int = 0
-    stage: Stage = Stage.EMPTY
-    generation: int = 0
-    entered: bool = False
-    asked: bool = False
-    version: int = 0
-    step: int = -1
-    status: str = ""
-    message: str = ""
-    deadline: float | None = None
-    dumped: bool = False
-
-    @property
-    def inside(self) -> bool:
-        """Whether its process is in a generation."""
-        return self.stage in (Stage.BUSY, Stage.LEAVING)
 
 
 @dataclass(slots=True)
@@ -273,6 +223,7 @@ class AgentState:
         stage, number = slot.stage, slot.generation
         message, slot.message = slot.message, ""
         slot.process = 0
+        self._steps_since_running = 0
         self._vacate(slot, Stage.EMPTY)
         if self._ending is not None:
             return
@@ -310,19 +261,17 @@ class AgentState:
     # What follows
 
     def _advance(self, now: float) -> None:
-        if self._ending is not None:
-            if not self._ending.over and not self._alive():
-                self._ending.over = True
-                ending = self._ending
-                self._out.append(act.Depart(ending.code, ending.status, ending.reason))
-            return
-        if self.policy.persistent:
-            self._fill_slots()
-        if self.generation is not None:
-            self._follow(self.generation, now)
-            if self._ending is None:
+        if self._ending is None:
+            if self.policy.persistent:
+                self._fill_slots()
+            if self.generation is not None:
+                self._follow(self.generation, now)
                 self._conclude(self.generation, now)
-        self._keep_standbys()
+            self._keep_standbys()
+        ending = self._ending
+        if ending is not None and not ending.over and not self._alive():
+            ending.over = True
+            self._out.append(act.Depart(ending.code, ending.status, ending.reason))
 
     def _fill_slots(self) -> None:
         for slot in self.slots:
@@ -381,7 +330,8 @@ class AgentState:
 
     def _keep_standbys(self) -> None:
         settled = self._steps_since_running >= STEPS_BEFORE_STANDBY * self.slot_count
-        if self._drain is None and settled and self.ready:
+        undisturbed = self._drain is None and self._ending is None
+        if undisturbed and settled and self.ready:
             while len(self._standbys) < self.policy.standby:
                 self._standbys[self._spawn(standby=True)] = _Standby()
 

@@ -1,0 +1,56 @@
+"""A rank's place on a node, and how patient the agent is with whoever has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How patient an agent is with its workers. Times in seconds.
+
+    `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
+    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end.
+    """
+
+    persistent: bool
+    standby: int = 0
+    interrupt_seconds: float = 5.0
+    dump_seconds: float = 0.5
+    quit_seconds: float = 10.0
+
+
+class Stage(Enum):
+    """Where a slot's process stands."""
+
+    EMPTY = auto()
+    STARTING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    LEAVING = auto()
+    SPARE = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True)
+class Slot:
+    """One rank's place. `generation` is the last one it was told to enter."""
+
+    local_rank: int
+    process: int = 0
+    stage: Stage = Stage.EMPTY
+    generation: int = 0
+    entered: bool = False
+    asked: bool = False
+    version: int = 0
+    step: int = -1
+    status: str = ""
+    message: str = ""
+    deadline: float | None = None
+    dumped: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether its process is in a generation."""
+        return self.stage in (Stage.BUSY, Stage.LEAVING)
