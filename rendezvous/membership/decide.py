@@ -129,8 +129,16 @@ def _listens(job: Job) -> bool:
         return True
     if job.unready is None:
         job.unready = job.now
-    # An agent that has one socket for all generations may not say so again.
-    return job.due(job.unready + job.spec.beat_timeout) and bool(first.store_endpoint)
+    if not job.due(job.unready + job.spec.beat_timeout):
+        return False
+    job.unready = None
+    if first.store_endpoint:
+        # An agent that has one socket for all generations may not say so again.
+        return True
+    job.ready.discard(first.node)
+    job.note(first.node, f"node {first.node} is passed over: it has no socket for the store")
+    job.alarm = job.now
+    return False
 
 
 def _afford(job: Job, reasons: list[str]) -> bool:

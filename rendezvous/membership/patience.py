@@ -15,6 +15,9 @@ timeout."""
 SECOND_CHANCE = 0.5
 """So long, as a part of the beat timeout, everybody may then take to be heard."""
 
+CHANCES = 3
+"""How often in a row."""
+
 
 class Missed:
     """Nodes in the order in which they were last heard of: who is first is missed first.
@@ -77,19 +80,23 @@ class Clock:
         self.now = 0.0
         self.silence = 0.0
         self._outside: float | None = None
+        self._chances = CHANCES
 
     def advance(self, outside: float, wake: float | None, beat_timeout: float) -> None:
         """`wake` is what was asked for in the time of this clock, None for nothing."""
         passed = 0.0 if self._outside is None else max(0.0, outside - self._outside)
         self._outside = outside
-        late = 0.0 if wake is None else self.now + passed - wake
-        # Always a little late must not mean that nobody is ever missed.
-        forgiven = self.now + passed < self.silence + beat_timeout and self.silence > 0
-        if wake is None or late <= LATE * beat_timeout or (forgiven and late <= beat_timeout):
+        if wake is None or self.now + passed < wake:
             self.now += passed
-            return
-        self.now = max(self.now, wake)
-        self.silence = self.now + SECOND_CHANCE * beat_timeout
+        elif self.now + passed <= wake + LATE * beat_timeout:
+            self.now += passed
+            self._chances = CHANCES
+        else:
+            self.now = max(self.now, wake)
+            # Always a little late must not mean that nobody is ever missed.
+            if self._chances:
+                self._chances -= 1
+                self.silence = self.now + SECOND_CHANCE * beat_timeout
 
     def outside(self, inside: float) -> float:
         """When, by the caller's clock, it will be `inside` by this one."""

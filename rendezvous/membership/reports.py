@@ -26,26 +26,27 @@ def _speaker(job: Job, event: Report) -> Node | None:
     return node
 
 
-def _open(node: Node, endpoint: str) -> None:
+def _open(job: Job, node: Node, endpoint: str) -> None:
     if endpoint:
         node.member = replace(node.member, store_endpoint=endpoint)
         node.fresh = True
+        job.sort(node.member.node)
 
 
 def listening(job: Job, event: Listening) -> None:
     node = job.nodes.get(event.node)
     spare = node is not None and not node.seated
     if node is not None and spare and node.member.incarnation == event.incarnation:
-        _open(node, event.store_endpoint)
+        _open(job, node, event.store_endpoint)
     elif (speaker := _speaker(job, event)) is not None:
-        _open(speaker, event.store_endpoint)
+        _open(job, speaker, event.store_endpoint)
 
 
 def running(job: Job, event: Running) -> None:
     node = _speaker(job, event)
     if node is None:
         return
-    _open(node, event.store_endpoint)
+    _open(job, node, event.store_endpoint)
     if node.phase is Phase.ENTERING:
         job.move(event.node, Phase.RUNNING)
 
@@ -54,7 +55,7 @@ def left(job: Job, event: Left) -> None:
     node = _speaker(job, event)
     if node is None:
         return
-    _open(node, event.store_endpoint)
+    _open(job, node, event.store_endpoint)
     if node.phase not in (Phase.ENTERING, Phase.RUNNING):
         return
     node.version = event.version
@@ -69,7 +70,7 @@ def worker_failed(job: Job, event: WorkerFailed) -> None:
     node = _speaker(job, event)
     if node is None:
         return
-    _open(node, event.store_endpoint)
+    _open(job, node, event.store_endpoint)
     if any(other.node == event.node and other.rank == event.rank for other in job.failed):
         return
     job.failed.append(event)

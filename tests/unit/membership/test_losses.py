@@ -5,6 +5,7 @@ from __future__ import annotations
 from rendezvous.membership import (
     Beat,
     EndJob,
+    Join,
     KeepSpare,
     Leave,
     Listening,
@@ -213,6 +214,25 @@ def test_a_socket_is_not_waited_for_forever():
     assert story.members == "ab"
 
 
+def test_who_never_listens_is_passed_over():
+    story = Story()
+    story.beating["d"] = 1
+    join = Join(
+        node="d", incarnation=1, slots=2, host="d", store_endpoint="", spec=story.spec, stream=1
+    )
+    story.act(join)
+    story.join("b", "c")
+    story.after(1.5)
+    assert story.published() == []
+    story.after(1.0)
+    assert story.published() == ["bc"]
+    story.act(Listening(generation=1, store_endpoint="d:1", **story.who("d")))
+    story.run()
+    story.after(31.0)
+    story.leave_boundary("b", "c")
+    assert story.members == "bcd"
+
+
 def test_a_socket_of_an_older_generation_is_no_socket():
     story = Story()
     story.begin("a", "b", "c")
@@ -248,7 +268,7 @@ def test_a_service_that_is_always_late_misses_the_lost_all_the_same():
     story = Story()
     story.begin("a", "b", "c")
     story.beating.pop("b")
-    for _ in range(5):
+    for _ in range(8):
         deadline = story.membership.next_deadline()
         assert deadline is not None
         story.now = deadline + 0.4
