@@ -26,12 +26,9 @@ class Timeouts:
     """How long a session waits for a connection and for the answer to its join."""
     silence: float = 3.0
     """A session that has heard nothing for this long looks for another service."""
-    store_call: float = 1.5
-    """How long the service waits for one answer of the store."""
-    renew: float = 1.0
-    """The leader renews its lease this often."""
     lease: float = 4.0
-    """A leader that could not renew for this long leads no more; etcd's shortest is 2."""
+    """A leader that could not renew its lease in the store for this long leads no more; it tries
+    three times within it. etcd's shortest is 2."""
     shutdown: float = 2.0
     """How long a service or session that stops waits for what is still on its way."""
 
@@ -43,8 +40,7 @@ class Timeouts:
         self._ordered("retry_most", "answer")
         self._ordered("pulse", "silence", factor=2)
         self._ordered("answer", "silence")
-        self._ordered("renew", "lease", factor=2)
-        self._ordered("store_call", "lease", factor=2)
+        self._ordered("silence", "lease")
 
     def _ordered(self, short: str, long: str, factor: float = 1) -> None:
         if getattr(self, short) * factor > getattr(self, long):

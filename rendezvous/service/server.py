@@ -66,6 +66,7 @@ async def running(
     agents to. Raises ConfigurationError when it may not, or cannot, listen there.
     """
     security, timeouts = security or ServerSecurity(), timeouts or Timeouts()
+    split_address(listen)
     security.check_listen(listen, insecure=insecure)
     server = grpc.aio.server(options=OPTIONS)
     port = _bind(server, listen, security)
@@ -146,7 +147,6 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> int:
-    split_address(listen)
     credentials = security.credentials()
     try:
         if credentials is None:

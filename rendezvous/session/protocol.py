@@ -136,8 +136,8 @@ class SessionProtocol:
 
     @property
     def settled(self) -> bool:
-        """Whether every report was acknowledged."""
-        return self._acknowledged >= self._sequence
+        """Whether every report that still matters was acknowledged."""
+        return all(message.sequence <= self._acknowledged for message in self._standing)
 
     # Hearing
 
