@@ -99,7 +99,7 @@ async def test_health_and_reflection(replicas: list[ServiceProcess]) -> None:
             call.cancel()
 
 
-async def test_status_drain_scale_and_stop_from_theawait _ask(
+async def test_status_drain_scale_and_stop_from_the_command(
     replicas: list[ServiceProcess],
 ) -> None:
     leader, follower = replicas
