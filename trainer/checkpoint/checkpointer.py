@@ -20,7 +20,7 @@ from trainer.checkpoint.datafile import lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
-from trainer.checkpoint.manifest import Manifest, decode
+from trainer.checkpoint.manifest import Manifest, Summary, decode
 from trainer.checkpoint.outcome import failure, raise_failure
 from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
@@ -71,7 +71,7 @@ class Checkpointer:
         self,
         directory: str | os.PathLike[str],
         *,
-        identity: Mapping[str, JSON],
+        identity: Mapping[str, JSON] | None,
         rank: int,
         world_size: int,
         generation: int,
@@ -80,18 +80,23 @@ class Checkpointer:
         mesh: Mapping[str, int] | None = None,
         keep: Keep | None = None,
         staging: str | os.PathLike[str] | None = None,
+        storage_options: Mapping[str, JSON] | None = None,
+        read_only: bool = False,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
 
-        `identity` says what model the state belongs to; a checkpoint of another is refused.
+        `identity` says what model the state belongs to; a checkpoint of another is refused (None:
+        any is taken).
         `execution` names the life of the job in which generations are counted: within one, a
         lower generation can't open the directory after a higher one. `mesh` is only recorded.
         `staging` is this worker's own directory in shared memory, without which `stage` is not
-        possible. Nothing is raised here: what goes wrong is told to all ranks by the next save or
-        load.
+        possible. `storage_options` are fsspec's. With `read_only` the directory is not opened,
+        and only `load` works. Nothing is raised here: what goes wrong is told to all ranks by the
+        next save or load.
         """
-        self._store = open_store(directory)
-        self._identity = dict(identity)
+        self._options = dict(storage_options or {})
+        self._store = open_store(directory, self._options)
+        self._identity = None if identity is None else dict(identity)
         self._generation = generation
         self._execution = execution
         self._mesh = dict(mesh or {})
@@ -103,7 +108,7 @@ class Checkpointer:
         self._slots = None if staging is None else Slots(staging)
         self._log: log.Writer | None = None
         self._fault: JSON = None
-        if rank == 0:
+        if rank == 0 and not read_only:
             try:
                 self._open(staging)
             except (OSError, CheckpointError, GenerationOver) as error:
@@ -203,15 +208,23 @@ class Checkpointer:
         """Wait until what this rank has staged is written; False when the time is over first."""
         return self._slots is None or self._slots.wait(self._slots.idle, timeout)
 
-    def load(self, tensors: Mapping[str, torch.Tensor | DTensor]) -> Loaded | None:
+    def newest_version(self) -> int | None:
+        """The version of the newest committed checkpoint, by its record alone. Not collective."""
+        found = (s.version for _, s in log.summaries(self._store) if isinstance(s, Summary))
+        return next(found, None)
+
+    def load(
+        self, tensors: Mapping[str, torch.Tensor | DTensor], *, version: int | None = None
+    ) -> Loaded | None:
         """Restore the newest whole checkpoint straight into the tensors; None when there is none.
 
-        Every block is verified. A damaged checkpoint is named in the log and the one before it is
-        taken. Raises, on every rank: CheckpointMismatch for another model's; CheckpointDamaged
-        when there are checkpoints but not one is whole.
+        With `version`, only checkpoints of that version are looked at. Every block is verified. A
+        damaged checkpoint is named in the log and the one before it is taken. Raises, on every
+        rank: CheckpointMismatch for another model's; CheckpointDamaged when there are checkpoints
+        but not one is whole.
         """
         local = local_tensors(tensors)
-        with contextlib.closing(_candidates(self._store, self._fault)) as candidates:
+        with contextlib.closing(_candidates(self._store, self._fault, version)) as candidates:
             return self._load(candidates, local)
 
     def _load(self, candidates: Iterator[JSON], local: Mapping[str, LocalTensor]) -> Loaded | None:
@@ -280,7 +293,7 @@ class Checkpointer:
             generation=self._generation,
             execution=self._execution,
             attempt=agreed.attempt,
-            identity=self._identity,
+            identity=self._identity or {},
             values=values,
             mesh=self._mesh,
             world_size=self._world_size,
@@ -302,6 +315,7 @@ class Checkpointer:
             }
         return {
             "url": self._store.url,
+            "options": self._options,
             "attempt": agreed.attempt,
             "version": version,
             "generation": self._generation,
@@ -310,18 +324,20 @@ class Checkpointer:
             "time": time.time(),
             "block": agreed.share.block,
             "path": self._data_path(agreed) if agreed.share.entries else None,
-            "identity": self._identity,
+            "identity": self._identity or {},
             "values": dict(values),
             "commit": commit,
         }
 
 
-def _candidates(store: Store, fault: JSON) -> Generator[JSON, None, None]:
+def _candidates(store: Store, fault: JSON, version: int | None) -> Generator[JSON, None, None]:
     """Committed checkpoints, newest first, each checked; after the last, number None."""
     if fault is not None:
         yield fault
     try:
-        for number, _ in log.summaries(store):
+        for number, summary in log.summaries(store):
+            if version is not None and getattr(summary, "version", version) != version:
+                continue
             path = log.record_path(number)
             try:
                 document = store.read(path)

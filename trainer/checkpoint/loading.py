@@ -24,15 +24,15 @@ def load_manifest(
     store: Store,
     manifest: Manifest,
     local: Mapping[str, LocalTensor],
-    identity: Mapping[str, JSON],
+    identity: Mapping[str, JSON] | None,
 ) -> str | None:
     """Collective. Read the checkpoint into place; returns what is damaged, the same on every rank.
 
     Raises CheckpointMismatch, on every rank, when it is another model's; nothing is read then.
     """
-    fault = identity_fault(manifest.identity, identity) or kind_fault(
-        manifest, {name: (item.dtype, item.shape) for name, item in local.items()}
-    )
+    fault = None if identity is None else identity_fault(manifest.identity, identity)
+    kinds = {name: (item.dtype, item.shape) for name, item in local.items()}
+    fault = fault or kind_fault(manifest, kinds)
     fault = _first(exchange.all_gather(fault)) or names_fault(_untaken(exchange, manifest, local))
     if fault is not None:
         raise CheckpointMismatch(

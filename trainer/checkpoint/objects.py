@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trainer.checkpoint.store import Buffer
@@ -43,12 +43,14 @@ class Joined:
 class ObjectStore:
     """An object store, or whatever else fsspec opens by a URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         """Raises CheckpointError when the URL's kind of store is unknown or not installed."""
         import fsspec
 
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+            self._fs, self._root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, **(options or {})
+            )
         except (ImportError, ValueError) as error:
             raise CheckpointError(
                 f"{url} can't be opened: {error} (for s3://, install remesh[s3])"

@@ -80,6 +80,7 @@ class Slot:
         if pending:
             self.mark.touch()
         temporary = self.description.with_suffix(".json.tmp")
+        temporary.touch(mode=0o600)
         temporary.write_text(json.dumps(description, separators=(",", ":")))
         temporary.rename(self.description)
         return self.description

@@ -11,9 +11,9 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 Buffer = bytes | bytearray | memoryview
 WRITE_BYTES = 8 << 20
@@ -171,13 +171,18 @@ def rename_new(source: Path, target: Path) -> None:
     source.unlink()
 
 
-def open_store(directory: str | os.PathLike[str]) -> Store:
-    """The store behind a path or a URL. Raises CheckpointError for a URL that can't be opened."""
+def open_store(
+    directory: str | os.PathLike[str], options: Mapping[str, Any] | None = None
+) -> Store:
+    """The store behind a path or a URL, with fsspec's options for it.
+
+    Raises CheckpointError for a URL that can't be opened.
+    """
     text = os.fspath(directory)
     if text.startswith("file://"):
         return LocalStore(text.removeprefix("file://"))
     if "://" in text:
         from trainer.checkpoint.objects import ObjectStore
 
-        return ObjectStore(text)
+        return ObjectStore(text, options)
     return LocalStore(text)

@@ -116,10 +116,10 @@ def _read_range(store: Store, manifest: Manifest, piece: _Straight) -> int:
     low = piece.first // block * block
     high = min(-(-piece.last // block) * block, piece.length)
     if (low, high) == (piece.first, piece.last):
-        _read_blocks(store, manifest, piece.chunk, low, piece.target)
+        read_blocks(store, manifest, piece.chunk, low, piece.target)
     else:
         data = np.empty(high - low, dtype=np.uint8)
-        _read_blocks(store, manifest, piece.chunk, low, data)
+        read_blocks(store, manifest, piece.chunk, low, data)
         piece.target[:] = data[piece.first - low : piece.last - low]
     return high - low
 
@@ -147,7 +147,11 @@ def _copy_box(data: Bytes, piece: _Strided) -> None:
     target[slices(piece.into)] = source
 
 
-def _read_blocks(store: Store, manifest: Manifest, chunk: Chunk, start: int, target: Bytes) -> None:
+def read_blocks(store: Store, manifest: Manifest, chunk: Chunk, start: int, target: Bytes) -> None:
+    """Read whole blocks of a chunk, `start` a block's first byte in it, and verify each.
+
+    Raises CheckpointDamaged, naming the file.
+    """
     path = manifest.files[chunk.file].path
     try:
         count = store.read_into(path, chunk.start + start, target.data)

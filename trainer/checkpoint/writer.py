@@ -90,7 +90,7 @@ def save_staged(
     staged = read_description(description)
     path, size, error = None, staged["bytes"], None
     try:
-        store = open_store(staged["url"])
+        store = open_store(staged["url"], staged["options"])
         try:
             _write_part(store, staged)
         finally:

@@ -1,0 +1,75 @@
+"""Read a checkpoint whole and name whatever is damaged in it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.checkpoint.datafile import header_length, parse_header
+from trainer.checkpoint.dtypes import ELEMENT_TYPES
+from trainer.checkpoint.manifest import Chunk, Manifest
+from trainer.checkpoint.store import Store
+from trainer.checkpoint.transfer import SLAB_BYTES, read_blocks
+from trainer.errors import CheckpointDamaged
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong: with a tensor, or with a file's header (then `tensor` is None)."""
+
+    tensor: str | None
+    fault: str
+
+
+def audit(
+    store: Store,
+    manifest: Manifest,
+    progress: Callable[[int], None] = lambda count: None,
+    *,
+    threads: int = 4,
+) -> list[Damage]:
+    """Every damaged tensor and file header. `progress` hears of each run of bytes read."""
+    chunks = [(name, chunk) for name, t in manifest.tensors.items() for chunk in t.chunks]
+    chunks.sort(key=lambda item: (item[1].file, item[1].start))
+
+    def check(item: tuple[str, Chunk]) -> list[Damage]:
+        name, chunk = item
+        size = chunk.box.volume * ELEMENT_TYPES[manifest.tensors[name].dtype].size
+        step = max(SLAB_BYTES // manifest.block, 1) * manifest.block
+        for start in range(0, size, step):
+            data = np.empty(min(step, size - start), dtype=np.uint8)
+            try:
+                read_blocks(store, manifest, chunk, start, data)
+            except (CheckpointDamaged, OSError) as error:
+                return [Damage(name, str(error))]
+            progress(len(data))
+        return []
+
+    with ThreadPoolExecutor(threads) as pool:
+        headers = [
+            d for index in range(len(manifest.files)) for d in _header(store, manifest, index)
+        ]
+        return headers + [damage for found in pool.map(check, chunks) for damage in found]
+
+
+def _header(store: Store, manifest: Manifest, index: int) -> list[Damage]:
+    """Whether the file is as long as it should be and says that it is of this checkpoint."""
+    file = manifest.files[index]
+    try:
+        size = store.size(file.path)
+        length = header_length(store.read(file.path, 0, 8), file.path, size)
+        table = parse_header(store.read(file.path, 8, length), file.path)
+    except FileNotFoundError:
+        return [Damage(None, f"{file.path} is missing")]
+    except (CheckpointDamaged, OSError) as error:
+        return [Damage(None, str(error))]
+    if size != file.bytes:
+        return [Damage(None, f"{file.path} has {size} bytes of {file.bytes}")]
+    tag = table.get("__metadata__", {})
+    expected = (str(manifest.version), manifest.attempt)
+    if (tag.get("remesh.version"), tag.get("remesh.attempt")) != expected:
+        return [Damage(None, f"{file.path} says that it belongs to another checkpoint")]
+    return []
