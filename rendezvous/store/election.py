@@ -28,17 +28,21 @@ from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
 PAUSE = (0.05, 0.25)
 
 
-async def elect(store: Store, key: str, value: bytes, *, ttl: float) -> Leadership:
+async def elect(
+    store: Store, key: str, value: bytes, *, ttl: float, spread: float = 0.0
+) -> Leadership:
     """Wait until this process leads and `key` holds `value`.
 
     `ttl`, in seconds, is how long a leader that vanishes keeps others out (etcd grants 2 s and
-    more). Goes on over outages of the store; raises StoreRefused.
+    more). Candidates by the hundred had better not all stand at once: after a vacancy each waits
+    for up to `spread` seconds. Goes on over outages of the store; raises StoreRefused.
     """
     while True:
         try:
             if leadership := await stand(store, key, value, ttl=ttl):
                 return leadership
             await _vacancy(store, key)
+            await asyncio.sleep(random.uniform(0.0, spread))
         except (StoreUnavailable, OutcomeUnknown, LeaseLost):
             await _pause()
 
