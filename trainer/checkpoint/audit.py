@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.checkpoint.datafile import header_length, parse_header
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.manifest import Chunk, Manifest
 from trainer.checkpoint.store import Store
-from trainer.checkpoint.transfer import SLAB_BYTES, read_blocks
+from trainer.checkpoint.transfer import SLAB_BYTES, check_file, read_blocks
 from trainer.errors import CheckpointDamaged
 
 
@@ -43,7 +42,7 @@ def audit(
             data = np.empty(min(step, size - start), dtype=np.uint8)
             try:
                 read_blocks(store, manifest, chunk, start, data)
-            except (CheckpointDamaged, OSError) as error:
+            except CheckpointDamaged as error:
                 return [Damage(name, str(error))]
             progress(len(data))
         return []
@@ -56,20 +55,8 @@ def audit(
 
 
 def _header(store: Store, manifest: Manifest, index: int) -> list[Damage]:
-    """Whether the file is as long as it should be and says that it is of this checkpoint."""
-    file = manifest.files[index]
     try:
-        size = store.size(file.path)
-        length = header_length(store.read(file.path, 0, 8), file.path, size)
-        table = parse_header(store.read(file.path, 8, length), file.path)
-    except FileNotFoundError:
-        return [Damage(None, f"{file.path} is missing")]
-    except (CheckpointDamaged, OSError) as error:
+        check_file(store, manifest, index)
+    except CheckpointDamaged as error:
         return [Damage(None, str(error))]
-    if size != file.bytes:
-        return [Damage(None, f"{file.path} has {size} bytes of {file.bytes}")]
-    tag = table.get("__metadata__", {})
-    expected = (str(manifest.version), manifest.attempt)
-    if (tag.get("remesh.version"), tag.get("remesh.attempt")) != expected:
-        return [Damage(None, f"{file.path} says that it belongs to another checkpoint")]
     return []

@@ -15,6 +15,9 @@ from trainer.checkpoint.geometry import Box
 from trainer.errors import CheckpointDamaged
 
 ALIGNMENT = 4096
+METADATA = "__metadata__"
+VERSION_KEY = "remesh.version"
+ATTEMPT_KEY = "remesh.attempt"
 MAX_HEADER_BYTES = 1 << 30
 
 
@@ -34,7 +37,7 @@ class BoxEntry:
     @property
     def key(self) -> str:
         """The entry's name in the file: the tensor's, with the offsets where it is a part."""
-        if self.box.sizes == self.shape:
+        if self.box.sizes == self.shape and self.name != METADATA:
             return self.name
         return f"{self.name}@{','.join(map(str, self.box.offsets))}"
 
@@ -51,11 +54,14 @@ class FileLayout:
 def lay_out(entries: Sequence[BoxEntry], metadata: dict[str, str]) -> FileLayout:
     """Place the boxes one after the other; data begin on a page, to be written straight."""
     position = 0
-    table: dict[str, object] = {"__metadata__": metadata}
+    table: dict[str, object] = {METADATA: metadata}
     starts = []
     for entry in entries:
         kind = ELEMENT_TYPES[entry.dtype]
-        table[entry.key] = {
+        key = entry.key
+        while key in table:
+            key += "~"
+        table[key] = {
             "dtype": kind.tag or "U8",
             "shape": list(entry.box.sizes) if kind.tag else [entry.bytes],
             "data_offsets": [position, position + entry.bytes],
@@ -72,9 +78,9 @@ def metadata(version: int, generation: int, attempt: str) -> dict[str, str]:
     """What a data file says of itself."""
     return {
         "format": "pt",
-        "remesh.version": str(version),
+        VERSION_KEY: str(version),
         "remesh.generation": str(generation),
-        "remesh.attempt": attempt,
+        ATTEMPT_KEY: attempt,
     }
 
 

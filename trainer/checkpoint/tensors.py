@@ -34,14 +34,6 @@ class LocalTensor:
     shape: tuple[int, ...]
     parts: tuple[Part, ...]
 
-    def view(self, box: Box) -> torch.Tensor:
-        """The local elements of a box that lies within one of the parts."""
-        part = next(part for part in self.parts if intersect(part.box, box) == box)
-        view = part.local
-        for dim, (offset, size) in enumerate(zip(*within(box, part.box), strict=True)):
-            view = view.narrow(dim, offset, size)
-        return view
-
     def bytes_of(self, box: Box) -> Bytes:
         """The bytes of a box that lies within one of the parts, row by row."""
         return host_bytes(self.view_of(box))

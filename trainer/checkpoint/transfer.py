@@ -5,6 +5,7 @@ Imports no torch: memory comes as numpy arrays of bytes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from trainer.checkpoint.datafile import FileLayout
+from trainer.checkpoint.datafile import (
+    ATTEMPT_KEY,
+    VERSION_KEY,
+    FileLayout,
+    header_length,
+    parse_header,
+)
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, contiguous, cut_rows, intersect, slices, span, within
 from trainer.checkpoint.manifest import Chunk, Manifest
@@ -23,6 +30,7 @@ from trainer.errors import CheckpointDamaged
 
 Bytes = npt.NDArray[np.uint8]
 SLAB_BYTES = 32 << 20
+HEADER_BYTES = 64 << 10
 
 
 def block_sums(data: Bytes, block: int, version: int) -> list[int]:
@@ -85,8 +93,44 @@ def read(store: Store, manifest: Manifest, wanted: Iterable[Wanted], *, threads:
             return _read_range(store, manifest, piece)
         return _read_strided(store, manifest, piece)
 
+    files = sorted({piece.chunk.file for piece in pieces})
     with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda index: check_file(store, manifest, index), files):
+            pass
         return sum(pool.map(read_one, pieces))
+
+
+def check_file(store: Store, manifest: Manifest, index: int) -> None:
+    """Whether a data file is as long as it should be, and says that it is of this checkpoint.
+
+    Raises CheckpointDamaged, naming the file.
+    """
+    file = manifest.files[index]
+    with _named(store, file.path):
+        size = store.size(file.path)
+        start = store.read(file.path, 0, HEADER_BYTES)
+        length = header_length(start[:8], file.path, size)
+        if length + 8 > len(start):
+            start += store.read(file.path, len(start), length + 8 - len(start))
+    tag = parse_header(start[8 : 8 + length], file.path).get("__metadata__", {})
+    if size != file.bytes:
+        raise CheckpointDamaged(f"{file.path} in {store.url} has {size} bytes of {file.bytes}")
+    if tag.get(VERSION_KEY) != str(manifest.version) or tag.get(ATTEMPT_KEY) != manifest.attempt:
+        raise CheckpointDamaged(
+            f"{file.path} in {store.url} says that it belongs to another checkpoint: version "
+            f"{tag.get(VERSION_KEY)}, attempt {tag.get(ATTEMPT_KEY)}"
+        )
+
+
+@contextlib.contextmanager
+def _named(store: Store, path: str) -> Iterator[None]:
+    """What goes wrong with a file names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointDamaged(f"{path} is missing from {store.url}") from error
+    except OSError as error:
+        raise CheckpointDamaged(f"{path} in {store.url} can't be read: {error}") from error
 
 
 def _pieces(manifest: Manifest, wanted: Wanted) -> Iterator[_Straight | _Strided]:
@@ -153,10 +197,8 @@ def read_blocks(store: Store, manifest: Manifest, chunk: Chunk, start: int, targ
     Raises CheckpointDamaged, naming the file.
     """
     path = manifest.files[chunk.file].path
-    try:
+    with _named(store, path):
         count = store.read_into(path, chunk.start + start, target.data)
-    except FileNotFoundError as error:
-        raise CheckpointDamaged(f"{path} is missing from {store.url}") from error
     if count != len(target):
         raise CheckpointDamaged(f"{path} in {store.url} is cut short")
     index = start // manifest.block
