@@ -89,7 +89,6 @@ class Launch:
     logs: Path | None = None
     console: Console = field(default_factory=Console)
     node: str | None = None
-    node_rank: int | None = None
     local_address: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     signals: tuple[int, ...] = ()

@@ -15,8 +15,18 @@ SUBCOMMANDS = {
     "run": "run a job file, or a script as torchrun would",
     "plan": "show the mesh of a job for a number of ranks; starts nothing",
     "schema": "print the JSON Schema of the job file",
-    "status": "show how a run is doing",
-    "rendezvous": "the rendezvous service: serve, status",
+    "status": "show how a run is doing (--cluster: a job on Kubernetes)",
+    "rendezvous": "the rendezvous service: serve, status, drain, scale",
+    "checkpoint": "list, show, verify, diff, export, import and prune checkpoints",
+}
+ON_A_CLUSTER = {
+    "render": "print a job's Kubernetes manifests",
+    "validate": "check a job and its manifests without a cluster",
+    "submit": "start a job on a cluster",
+    "logs": "show what a job's nodes print",
+    "scale": "change a job's number of nodes",
+    "drain": "have a node, or all of a job, save and leave",
+    "delete": "remove a job from a cluster",
 }
 
 
@@ -29,18 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="`remesh COMMAND --help` says more about each.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    for name, text in SUBCOMMANDS.items():
+    for name, text in (SUBCOMMANDS | ON_A_CLUSTER).items():
         commands.add_parser(name, help=text, add_help=False)
-    if not arguments or arguments[0] not in SUBCOMMANDS:
+    if not arguments or arguments[0] not in SUBCOMMANDS | ON_A_CLUSTER:
         known = parser.parse_args(arguments)
         assert known.command is None
         parser.print_help()
         return EXIT_USAGE
-    module = import_module(f"trainer.command.{arguments[0]}")
     from trainer.errors import JobError
 
     try:
-        code = module.main(arguments[1:])
+        code = _dispatch(arguments[0], arguments[1:])
     except JobError as error:
         for line in str(error).splitlines():
             print(f"remesh: {line}", file=sys.stderr)
@@ -51,5 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; don't complain again when Python flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return code
+
+
+def _dispatch(name: str, arguments: list[str]) -> int:
+    if name in ON_A_CLUSTER or (name == "status" and "--cluster" in arguments):
+        from trainer.command import cluster
+
+        return cluster.main(name, [word for word in arguments if word != "--cluster"])
+    code = import_module(f"trainer.command.{name}").main(arguments)
     assert isinstance(code, int)
     return code

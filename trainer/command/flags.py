@@ -109,7 +109,8 @@ FLAGS = (
     Flag(
         name="node-rank",
         kind=int,
-        help="number of this node; it becomes a part of its name",
+        help="accepted",
+        ignored="ranks are agreed on by the nodes that are there",
     ),
     Flag(
         name="master-addr",

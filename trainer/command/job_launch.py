@@ -62,7 +62,6 @@ def job_launch(parsed: argparse.Namespace) -> Launch:
         logs=Path(parsed.log_dir).absolute() / run_id if parsed.log_dir else None,
         console=console(parsed, slots),
         node=parsed.node,
-        node_rank=parsed.node_rank,
         local_address=parsed.local_addr,
         labels=labels(parsed),
         signals=options.signals(parsed.signals_to_handle),

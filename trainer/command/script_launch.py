@@ -63,7 +63,6 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
         logs=_log_directory(parsed, run_id),
         console=console(parsed, slots),
         node=parsed.node,
-        node_rank=parsed.node_rank,
         local_address=parsed.local_addr,
         labels=labels(parsed),
         signals=options.signals(parsed.signals_to_handle),
