@@ -199,7 +199,7 @@ class Checkpointer:
             written,
             rest,
             tag,
-            self._description(version, agreed, values, write),
+            self._description(version, agreed, values, write) | {"mirror": mirror},
             pending=write,
             overlap=overlap,
         )

@@ -60,7 +60,7 @@ class Recovery:
 def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -> Recovery | None:
     """The newest version past `above` that the offers hold whole; None when there is none.
 
-    `above` is the newest version in storage: what is no newer than that is not worth moving.
+    `above` is the version that storage has to be older than for memory to be worth taking.
     Each box comes from the nearest offer: the rank itself, its node, then the other nodes by
     turns, so that no survivor serves everybody.
     """

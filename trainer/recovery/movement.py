@@ -103,4 +103,4 @@ def _bytes(target: Holdings, move: Move) -> int:
 
 
 def _put(target: Holdings, move: Move, data: Bytes) -> None:
-    put_bytes(target[move.name].view(move.box), data)
+    put_bytes(target[move.name].view_of(move.box), data)

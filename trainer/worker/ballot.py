@@ -19,12 +19,21 @@ _LIMB = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a rank has been asked for: that all leave after this step, and that they save first."""
+
+    leave: bool = False
+    save: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What all ranks agree on: `loss` is the mean over the global batch, in nats a token."""
 
     loss: float
     norm: float
-    leave: bool
+    leave: bool = False
+    save: bool = False
 
 
 def agree(
@@ -32,14 +41,14 @@ def agree(
     losses: Mapping[int, float],
     *,
     pieces: int,
-    leave: bool,
+    wish: Wish,
     exact: bool,
     device: torch.device,
 ) -> Verdict:
     """Collective over the world. `gradients` are the local shards that this rank alone counts.
 
     `losses` holds the loss of each piece that this rank alone reports; they are added in piece
-    order. `leave` asks everyone to leave at the end of this step.
+    order.
     """
     exponent = _common_exponent(gradients, device) if exact else 0
     sums = square_sum(gradients, exponent) if exact else SquareSum(0, 0)
@@ -49,19 +58,25 @@ def agree(
             *divmod(sums.high, _LIMB),
             *divmod(sums.low, _LIMB),
             plain,
-            float(leave),
+            float(wish.leave),
+            float(wish.save),
             *(losses.get(piece, 0.0) for piece in range(pieces)),
         ],
         dtype=torch.float64,
         device=device,
     )
     dist.all_reduce(ballot)
-    high1, high0, low1, low0, plain, leaving, *by_piece = ballot.tolist()
+    high1, high0, low1, low0, plain, leaving, saving, *by_piece = ballot.tolist()
     total = SquareSum(high=int(high1) * _LIMB + int(high0), low=int(low1) * _LIMB + int(low0))
     loss = 0.0
     for value in by_piece:
         loss += value
-    return Verdict(loss=loss, norm=total.norm(exponent) if exact else plain**0.5, leave=leaving > 0)
+    return Verdict(
+        loss=loss,
+        norm=total.norm(exponent) if exact else plain**0.5,
+        leave=leaving > 0,
+        save=saving > 0,
+    )
 
 
 def _common_exponent(gradients: Sequence[torch.Tensor], device: torch.device) -> int:

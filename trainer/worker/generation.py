@@ -6,6 +6,7 @@ import gc
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from trainer.channel import WorkerEnd
 from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.keep import Keep
+from trainer.checkpoint.stager import Staged
 from trainer.data import Batches
 from trainer.errors import GenerationOver
 from trainer.job import Job
@@ -25,6 +28,7 @@ from trainer.worker.groups import process_groups
 from trainer.worker.inbox import Enter, Inbox
 from trainer.worker.interrupt import Interruption
 from trainer.worker.learning_rate import learning_rate
+from trainer.worker.mirrors import find_mirrors
 from trainer.worker.restore import Held, restore
 from trainer.worker.state import ModelState, plain_values
 from trainer.worker.step import Applied, train_step
@@ -85,6 +89,7 @@ class GenerationRun:
         self._around = around
         self._interruption = Interruption(order.generation)
         self._last: Applied | None = None
+        self._staged: Staged | None = None
         self.past = past
 
     def __call__(self) -> Left | Finished:
@@ -166,15 +171,10 @@ class GenerationRun:
 
     def _restore(self, training: Training, checkpointer: Checkpointer, exchange: Exchange) -> str:
         """Fill the state from the nearest whole source; returns which it was."""
-        held = []
+        held = [] if self._staging() is None else self._mirrors()
         if self.past is not None:
             held.append(
-                Held(
-                    key="past",
-                    kind="worker",
-                    version=self.past.version,
-                    tensors=self.past.local,
-                )
+                Held(key="past", kind="worker", version=self.past.version, tensors=self.past.local)
             )
         source = restore(
             training.state,
@@ -189,10 +189,20 @@ class GenerationRun:
         else:
             self._interruption.check()
         self.past = training.state
+        if source in ("peers", "mirror") and self._around.job.elastic.mirror_every:
+            # The copies of the ranks that were lost are to be had in one place only now.
+            self._keep(training, checkpointer, write=False)
         return source or "init"
 
+    def _mirrors(self) -> list[Held]:
+        staging = self._staging()
+        assert staging is not None
+        return find_mirrors(
+            staging, turn=self._order.local_rank, turns=self._order.local_world_size
+        )
+
     def _checkpointer(self) -> Checkpointer:
-        job = self._around.job
+        job, staging = self._around.job, self._staging()
         return Checkpointer(
             job.checkpoint.directory or f"{self._order.run_directory}/checkpoints",
             identity=identity(job),
@@ -207,7 +217,15 @@ class GenerationRun:
                 "dp_shard": self._plan.dp_shard,
                 "tp": self._plan.tp,
             },
+            keep=Keep(keep=job.checkpoint.keep, keep_every=job.checkpoint.keep_every or 0),
+            staging=staging / f"own-{self._order.local_rank}" if staging else None,
+            storage_options=job.checkpoint.storage_options,
         )
+
+    def _staging(self) -> Path | None:
+        """This node's directory in shared memory, where its agent has made one."""
+        directory = self._order.message.get("staging")
+        return Path(directory) if directory else None
 
     def _steps(self, training: Training, checkpointer: Checkpointer) -> Finished:
         job, state = self._around.job, training.state
@@ -215,17 +233,27 @@ class GenerationRun:
         saved = state.version
         while state.version < last:
             self._last = applied = train_step(
-                training, leave=self._leave_reason() is not None, at=self._pass
+                training, wish=self._around.inbox.wish(self._order.generation), at=self._pass
             )
             self._report(applied)
-            if self._is_due(state.version, last):
-                self._save(training, checkpointer)
-                saved = state.version
-            if applied.verdict.leave and state.version < last:
-                reason = self._leave_reason() or "another rank was asked to leave"
-                raise GenerationOver(self._order.generation, reason)
+            ends, leaves = state.version == last, applied.verdict.leave
+            write = self._is_due(job.checkpoint.every) or (leaves and applied.verdict.save)
+            if not ends and (write or leaves or self._is_due(job.elastic.mirror_every)):
+                self._keep(training, checkpointer, write=write)
+                saved = state.version if write else saved
+            if leaves and not ends:
+                self._land()
+                if applied.verdict.save:
+                    checkpointer.drain()
+                reason = self._around.inbox.leave_reason(self._order.generation)
+                raise GenerationOver(
+                    self._order.generation, reason or "another rank was asked to leave"
+                )
+        self._land()
         if job.checkpoint.at_end and saved < state.version:
-            self._save(training, checkpointer)
+            self._keep(training, checkpointer, write=True)
+            self._land()
+        checkpointer.drain()
         return Finished(
             status="completed" if state.version >= job.train.steps else "stopped",
             summary={
@@ -237,36 +265,48 @@ class GenerationRun:
 
     def _pass(self, point: str) -> None:
         self._interruption.check()
+        if point == "agreed":
+            # What was being copied while the step computed is about to change.
+            self._land()
 
-    def _leave_reason(self) -> str | None:
-        return self._around.inbox.asked_to_leave(self._order.generation)
+    def _is_due(self, every: int) -> bool:
+        assert self.past is not None
+        return bool(every) and self.past.version % every == 0
 
-    def _is_due(self, version: int, last: int) -> bool:
-        every = self._around.job.checkpoint.every
-        return bool(every) and version % every == 0 and version < last
-
-    def _save(self, training: Training, checkpointer: Checkpointer) -> None:
-        state = training.state
-        commit = checkpointer.save(
+    def _keep(self, training: Training, checkpointer: Checkpointer, *, write: bool) -> None:
+        """Copy the state to where it outlives this process; with `write`, save it from there."""
+        self._land()
+        state, job = training.state, self._around.job
+        values = plain_values(
+            state,
+            samples_per_step=training.samples_per_step,
+            pieces=training.pieces,
+            seed=job.run.seed,
+        )
+        if self._staging() is None:
+            if write:
+                checkpointer.save(state.version, state.tensors(), values)
+            return
+        self._staged = checkpointer.stage(
             state.version,
             state.tensors(),
-            plain_values(
-                state,
-                samples_per_step=training.samples_per_step,
-                pieces=training.pieces,
-                seed=self._around.job.run.seed,
-            ),
+            values,
+            write=write,
+            mirror=job.elastic.mirror_every > 0,
+            when_busy=job.checkpoint.when_busy,
         )
-        if self._rank == 0:
+
+    def _land(self) -> None:
+        """Wait for the copy that is on its way, and hand it to the agent."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            path = staged.wait()
             self._around.channel.send(
                 {
-                    "type": "event",
-                    "event": "checkpoint.commit",
+                    "type": "staged",
                     "generation": self._order.generation,
-                    "version": state.version,
-                    "path": commit.path,
-                    "bytes": commit.bytes,
-                    "seconds": commit.seconds,
+                    "version": staged.version,
+                    "path": str(path),
                 }
             )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.channel import Message, WorkerEnd
+from trainer.worker.ballot import Wish
 from trainer.worker.interrupt import Interruption
 
 ORPHANED_EXIT_CODE = 70
@@ -52,7 +53,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._interruption: Interruption | None = None
         self._over: tuple[int, str] = (0, "")
-        self._boundary: tuple[int, str] = (0, "")
+        self._boundary: tuple[int, str, bool] = (0, "", False)
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
     def next_order(self) -> Enter | Exit:
@@ -71,10 +72,15 @@ class Inbox:
         with self._lock:
             self._interruption = None
 
-    def asked_to_leave(self, generation: int) -> str | None:
+    def leave_reason(self, generation: int) -> str | None:
         """Why this generation should end at the next step boundary, or None."""
-        asked, reason = self._boundary
+        asked, reason, _ = self._boundary
         return reason if asked >= generation else None
+
+    def wish(self, generation: int) -> Wish:
+        """What the agent has asked for at the next step boundary."""
+        asked, _, save = self._boundary
+        return Wish(leave=True, save=save) if asked >= generation else Wish()
 
     def _listen(self) -> None:
         for message, descriptors in self._channel.receive():
@@ -84,7 +90,11 @@ class Inbox:
                 case "exit":
                     self._orders.put(Exit())
                 case "boundary":
-                    self._boundary = (message["generation"], message["reason"])
+                    self._boundary = (
+                        message["generation"],
+                        message["reason"],
+                        bool(message.get("save")),
+                    )
                 case "interrupt":
                     self._interrupt(message["generation"], message["reason"])
         # A worker never outlives its agent: nobody would know that it is there.

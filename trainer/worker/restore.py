@@ -42,7 +42,7 @@ def restore(
 ) -> str | None:
     """Collective. Returns the source (peers, mirror, storage), or None where there is none."""
     stored = checkpointer.newest_version() if exchange.rank == 0 and held else None
-    recovery = _agree(held, state.local, node, exchange, above=-1 if stored is None else stored)
+    recovery = _agree(held, state.local, node, exchange, above=-1 if stored is None else stored - 1)
     if recovery is None:
         loaded = checkpointer.load(state.tensors())
         if loaded is None:

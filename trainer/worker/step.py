@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainer.exact import Round
 from trainer.parallel.piece import total
-from trainer.worker.ballot import Verdict, agree
+from trainer.worker.ballot import Verdict, Wish, agree
 from trainer.worker.build import Training
 from trainer.worker.learning_rate import learning_rate
 
@@ -27,11 +27,10 @@ class Applied:
     seconds: float
 
 
-def train_step(training: Training, *, leave: bool, at: Callable[[str], None]) -> Applied:
+def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> Applied:
     """Advance the state by one version.
 
-    `leave` is this rank's wish to end the generation after the step; `at` is told each named
-    point that the step passes, and may raise GenerationOver there.
+    `at` is told each named point that the step passes, and may raise GenerationOver there.
     """
     began = time.perf_counter()
     state = training.state
@@ -52,7 +51,7 @@ def train_step(training: Training, *, leave: bool, at: Callable[[str], None]) ->
         training.counted_gradients(),
         losses,
         pieces=training.pieces,
-        leave=leave,
+        wish=wish,
         exact=training.job.train.exact,
         device=training.device,
     )

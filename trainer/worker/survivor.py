@@ -40,7 +40,7 @@ def newest_verdict(reports: list[dict[str, Any]]) -> tuple[int, Verdict] | None:
     if not known:
         return None
     version, (loss, norm) = max(known)
-    return version, Verdict(loss=loss, norm=norm, leave=False)
+    return version, Verdict(loss=loss, norm=norm)
 
 
 def _report(past: ModelState) -> dict[str, Any]:
