@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from rendezvous.generation import Member
 from rendezvous.membership.effects import EndJob
-from rendezvous.membership.events import Beat, Join, Leave, NewLeader, Resumed, StreamLost
+from rendezvous.membership.events import Beat, Event, Join, Leave, NewLeader, Resumed, StreamLost
 from rendezvous.membership.job import Job, Phase, counted
 from rendezvous.membership.patience import TINY
 from rendezvous.membership.record import Record
@@ -195,6 +195,14 @@ def beat(job: Job, event: Beat) -> None:
         unknown(job, event.node, event.incarnation)
     elif event.node in job.beating:
         job.beating.hear(event.node, job.now)
+
+
+def hear(job: Job, event: Event) -> None:
+    """Whatever a node says proves that it is alive."""
+    name, incarnation = getattr(event, "node", ""), getattr(event, "incarnation", None)
+    node = job.nodes.get(name)
+    if node is not None and node.member.incarnation == incarnation and name in job.beating:
+        job.beating.hear(name, job.now)
 
 
 def stream_lost(job: Job, event: StreamLost) -> None:

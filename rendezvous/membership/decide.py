@@ -75,7 +75,15 @@ def _ask_if_wanted(job: Job, draining: list[str]) -> None:
     if 0 < want < have:
         _ask(job, f"the job shrinks from {have} to {counted(want, 'node')}", [])
     elif want > have == job.phases[Phase.RUNNING] and job.due(job.grown + spec.grow_interval):
-        _ask(job, f"the job grows from {have} to {counted(want, 'node')}", [])
+        # Counted from the asking: who comes and goes all the time must not stop the others often.
+        job.grown = job.now
+        _ask(job, _newcomers(job), [])
+
+
+def _newcomers(job: Job) -> str:
+    new = [name for name in job.ready if not job.nodes[name].seated]
+    new.sort(key=lambda name: job.nodes[name].joined)
+    return listed(f"node {name} joined" for name in new)
 
 
 def _ask(job: Job, reason: str, draining: list[str]) -> None:
@@ -191,7 +199,7 @@ def _form(job: Job) -> None:
         return
     if _listens(job):
         here = counted(len(job.ready), "node")
-        _begin(job, f"{here} joined" if job.first else f"{here} are here again")
+        _begin(job, f"{here} joined" if job.first else f"enough nodes again: {here}")
 
 
 def _seats(job: Job) -> tuple[Member, ...]:

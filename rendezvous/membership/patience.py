@@ -8,7 +8,7 @@ from collections.abc import Iterator
 TINY = 1e-6
 """Seconds that rounding may take from a time that is handed to and fro between two clocks."""
 
-LATE = 0.25
+LATE = 0.1
 """The machine was away if it was called later than it asked for by this part of the beat
 timeout."""
 

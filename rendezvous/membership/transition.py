@@ -112,6 +112,8 @@ class Membership:
 
     def _take(self, event: Event) -> None:
         job = self._job
+        if not isinstance(event, Beat | Join | Resumed | StreamLost):
+            arrivals.hear(job, event)
         match event:
             case Beat():
                 arrivals.beat(job, event)

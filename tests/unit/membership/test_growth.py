@@ -34,12 +34,12 @@ def test_a_newcomer_enters_at_a_step_boundary():
     story.after(2.0)
     ask = story.only(AskBoundary)
     assert (ask.generation, ask.to) == (1, ("a", "b", "c"))
-    assert ask.reason == "the job grows from 3 to 4 nodes"
+    assert ask.reason == "node d joined"
     story.leave_boundary("a", "b")
     assert story.published() == []
     story.leave_boundary("c")
     assert story.published() == ["abcd"]
-    assert story.generation.reason == "the job grows from 3 to 4 nodes"
+    assert story.generation.reason == "node d joined"
 
 
 def test_growth_is_not_repeated_within_the_interval():
@@ -91,6 +91,9 @@ def test_a_newcomer_that_goes_again_costs_a_generation_only_if_it_was_asked_for(
     story.leave_boundary("a", "b", "c")
     assert story.published() == ["abc"]
     assert story.number == 2
+    story.run()
+    story.join("d")
+    assert story.saw(AskBoundary) == [], "not at once again"
 
 
 def test_a_loss_during_the_wait_for_the_boundary_does_not_wait():

@@ -432,7 +432,8 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.world.after(seconds)
 
-    @rule(jump=st.floats(-1e5, 1e5))
+    # A jump of about a beat's timeout can't be told from that much silence.
+    @rule(jump=st.floats(-1e5, 0) | st.floats(2, 1e5))
     def clock_jumps(self, jump: float) -> None:
         self.world.now += jump
         self.world.step(Tick())

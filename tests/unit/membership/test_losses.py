@@ -47,6 +47,16 @@ def test_a_silent_node_is_lost_after_the_beat_timeout():
     assert story.only(KeepSpare).node == "b"
 
 
+def test_whatever_a_node_says_proves_that_it_is_alive():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.beating.pop("b")
+    for _ in range(8):
+        story.after(0.4)
+        story.act(Listening(node="b", incarnation=1, generation=1, store_endpoint="b:1"))
+    assert story.number == 1
+
+
 def test_who_comes_back_in_time_was_never_away():
     story = Story()
     story.begin("a", "b", "c")
@@ -130,7 +140,7 @@ def test_below_the_minimum_the_job_waits_and_goes_on():
     story.after(30.0)
     story.join("c")
     assert story.published() == ["ac"]
-    assert story.generation.reason == "2 nodes are here again"
+    assert story.generation.reason == "enough nodes again: 2 nodes"
 
 
 def test_below_the_minimum_the_job_stops_after_a_while():

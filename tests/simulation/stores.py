@@ -1,0 +1,132 @@
+"""A store that is reached over the simulated network, and remembers what was done to it.
+
+What it promises its clients is what `rendezvous.store.port` says. A write whose answer is late may
+have been made, may not have been, or may be made later, when its author has already given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from rendezvous.errors import OutcomeUnknown, StoreUnavailable
+from rendezvous.service.records import LEADER, decode_record, run_id_of
+from rendezvous.store import (
+    Changes,
+    Compacted,
+    Entry,
+    Guard,
+    Lease,
+    MemoryStore,
+    Put,
+    Snapshot,
+    Write,
+)
+from tests.simulation.network import Network
+
+STORE = "store"
+DEADLINE = 1.0
+T = TypeVar("T")
+
+
+class Database:
+    """The store itself: up or down, with everything that was ever written to a job."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryStore()
+        self.up = True
+        self.numbers: list[int] = []
+        self.members: dict[int, str] = {}
+        self.tokens: list[int] = []
+
+    async def txn(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
+        leader = await self.memory.get(LEADER)
+        revision = await self.memory.txn(guards, writes)
+        if revision is not None:
+            for write in writes:
+                if isinstance(write, Put) and run_id_of(write.key):
+                    self._remember(write, leader)
+        return revision
+
+    def _remember(self, put: Put, leader: Entry | None) -> None:
+        assert leader is not None, "a record was written while nobody led"
+        self.tokens.append(leader.create_revision)
+        record = decode_record(put.value)
+        if record.generation is None:
+            return
+        number = record.generation.number
+        self.numbers.append(number)
+        plain = json.dumps(record.generation.to_dict(), sort_keys=True)
+        assert self.members.setdefault(number, plain) == plain, f"{number} was used twice"
+        assert self.numbers == sorted(self.numbers), "generation numbers went back"
+
+
+class RemoteStore:
+    """A Store as one host sees it."""
+
+    def __init__(self, database: Database, network: Network, host: str) -> None:
+        self._database, self._network, self._host = database, network, host
+        self.dead = False
+
+    async def get(self, key: str) -> Entry | None:
+        return await self._call(lambda: self._database.memory.get(key), StoreUnavailable)
+
+    async def list(self, prefix: str) -> Snapshot:
+        return await self._call(lambda: self._database.memory.list(prefix), StoreUnavailable)
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+        memory = self._database.memory
+        return await self._call(lambda: memory.put(key, value, lease=lease), OutcomeUnknown)
+
+    async def delete(self, key: str) -> bool:
+        return await self._call(lambda: self._database.memory.delete(key), OutcomeUnknown)
+
+    async def txn(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
+        return await self._call(lambda: self._database.txn(guards, writes), OutcomeUnknown)
+
+    async def grant(self, ttl: float) -> Lease:
+        return await self._call(lambda: self._database.memory.grant(ttl), OutcomeUnknown)
+
+    async def keep_alive(self, lease: int) -> float:
+        return await self._call(lambda: self._database.memory.keep_alive(lease), StoreUnavailable)
+
+    async def revoke(self, lease: int) -> None:
+        await self._call(lambda: self._database.memory.revoke(lease), OutcomeUnknown)
+
+    async def watch(self, prefix: str, *, start: int) -> AsyncGenerator[Changes | Compacted, None]:
+        async for told in self._database.memory.watch(prefix, start=start):
+            await asyncio.sleep(self._network.delay(STORE, self._host))
+            await self._network.passable(STORE, self._host)
+            yield told
+
+    async def close(self) -> None:
+        pass
+
+    async def _call(self, act: Callable[[], Awaitable[T]], unknown: type[Exception]) -> T:
+        """There, and back: the deadline may pass on either way."""
+        if self.dead:
+            raise StoreUnavailable(f"{self._host} is dead")
+        network = self._network
+        if not network.reaches(self._host, STORE) or not self._database.up:
+            await asyncio.sleep(network.rng.choice((0.001, 0.05, DEADLINE)))
+            raise StoreUnavailable("no connection")
+        request = asyncio.ensure_future(self._carry(act))
+        done, _ = await asyncio.wait([request], timeout=DEADLINE)
+        if not done or (network.rng.random() < 0.01):
+            # The request goes its way, although nobody waits for it any more.
+            request.add_done_callback(lambda task: task.cancelled() or task.exception())
+            raise unknown("no answer in time")
+        return request.result()
+
+    async def _carry(self, act: Callable[[], Awaitable[T]]) -> T:
+        network = self._network
+        await asyncio.sleep(network.delay(self._host, STORE))
+        await network.passable(self._host, STORE)
+        while not self._database.up:
+            await asyncio.sleep(0.2)
+        result = await act()
+        await asyncio.sleep(network.delay(STORE, self._host))
+        await network.passable(STORE, self._host)
+        return result
