@@ -65,7 +65,8 @@ def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
     gone = removable(found, keep, read)
     for item in reversed(gone):
         store.remove(log.record_path(item.number))
-        store.remove_tree(log.attempt_path(item.attempt))
+        if not any(other.attempt == item.attempt for other in found if other not in gone):
+            store.remove_tree(log.attempt_path(item.attempt))
     removed = [item.attempt for item in gone]
     if sound:
         removed += _clean_leftovers(store, {item.attempt for item in found} | read, keep, now)

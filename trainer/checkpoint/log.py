@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from trainer.checkpoint.manifest import (
     FORMAT,
@@ -28,6 +29,7 @@ from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 LOG = "log"
 DATA = "data"
 FIRST_READ_BYTES = 64 << 10
+RECENT = 8
 
 
 def record_path(number: int) -> str:
@@ -126,7 +128,8 @@ class Writer:
     def commit(self, manifest: Manifest) -> str:
         """Make the checkpoint visible; returns its record's path.
 
-        Raises GenerationOver when another generation has opened the log since.
+        An attempt that is committed already stays as it is. Raises GenerationOver when another
+        generation has opened the log since.
         """
         try:
             document = encode(replace(manifest, opened=self.opened, generation=self._generation))
@@ -138,9 +141,18 @@ class Writer:
                 raise GenerationOver(
                     self._generation, f"{self._store.url} has been opened by a later generation"
                 )
+            done = self._record_of(manifest.attempt)
+            if done is not None:
+                return done
             path = record_path(max(newest, self.opened) + 1)
             if self._store.create(path, document):
                 return path
+
+    def _record_of(self, attempt: str) -> str | None:
+        for number, summary in islice(summaries(self._store), RECENT):
+            if isinstance(summary, Summary) and summary.attempt == attempt:
+                return record_path(number)
+        return None
 
     def _is_mine(self, number: int) -> bool:
         try:

@@ -27,7 +27,7 @@ class Store(Protocol):
     url: str
 
     def write(self, path: str, parts: Iterable[Buffer]) -> int:
-        """Write a new file whole; it is durable when this returns. Returns its bytes."""
+        """Write a file whole, in place of any; it is durable when this returns. Returns bytes."""
 
     def create(self, path: str, data: bytes) -> bool:
         """Make a file appear whole, in one step, or not at all; False when there is one already."""
@@ -65,7 +65,7 @@ class LocalStore:
         target = self._root / path
         self._make(target.parent)
         written = 0
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             for part in parts:
                 view = memoryview(part).cast("B")

@@ -118,7 +118,7 @@ def _write_part(store: Store, staged: JSON) -> None:
     """Write the data file and its receipt; where that fails, a receipt that says so."""
     if staged["commit"] is not None:
         write_header(store, _blank(staged), staged["commit"]["writers"])
-    if staged["path"] is None:
+    if staged["path"] is None or staged["rank"] in receipts_at(store, staged["attempt"]):
         return
     try:
         data = staged_bytes(staged["slot"], staged["bytes"])

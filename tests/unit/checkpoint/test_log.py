@@ -16,7 +16,7 @@ def manifest(version: int, **values: object) -> Manifest:
     return Manifest(
         version=version,
         generation=1,
-        attempt=f"v{version}",
+        attempt=f"v{version}-{values}",
         identity={},
         execution="run",
         values=values,
@@ -115,3 +115,12 @@ def test_the_first_line_is_read_however_long_it_is(tmp_path: Path) -> None:
     writer = opened(store, 1)
     writer.commit(manifest(7, cursor="x" * 300_000))
     assert versions(store) == [7]
+
+
+def test_an_attempt_is_committed_once(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    writer = opened(store, 1)
+    first = writer.commit(manifest(1))
+    writer.commit(manifest(2))
+    assert writer.commit(manifest(1)) == first
+    assert versions(store) == [2, 1]
