@@ -7,6 +7,10 @@
     ├── GenerationOver         the membership changed; enter the next generation
     ├── CheckpointError        a checkpoint can't be written or read
     │   └── CheckpointDamaged  a file of it is missing, cut short or altered
+    ├── ClusterError           a Kubernetes cluster does not do what was asked
+    │   ├── ClusterRefused     its API server says no
+    │   ├── ClusterConflict    another manager holds the fields
+    │   └── ClusterUnreachable no usable answer in time
     └── WorkerError            a worker failed in a way that no new generation mends
 """
 
@@ -44,6 +48,22 @@ class CheckpointError(RemeshError):
 
 class CheckpointDamaged(CheckpointError):
     """A file of a checkpoint is missing, cut short or altered; the message names it."""
+
+
+class ClusterError(RemeshError):
+    """A Kubernetes cluster does not do what was asked; the message says which call and why."""
+
+
+class ClusterRefused(ClusterError):
+    """The API server says no."""
+
+
+class ClusterConflict(ClusterError):
+    """Somebody else manages the fields that were to be set, or changed them meanwhile."""
+
+
+class ClusterUnreachable(ClusterError):
+    """The API server gave no usable answer in time."""
 
 
 class WorkerError(RemeshError):
