@@ -1,0 +1,120 @@
+"""What an agent keeps for its workers: staged state, its way to storage, its mirror elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rendezvous.generation import Generation
+from trainer.agent.mirrors import MirrorServer, send_mirror
+from trainer.checkpoint.writer import BackgroundWriter, Outcome
+from trainer.errors import CheckpointError
+from trainer.recovery.buddies import buddy
+
+log = logging.getLogger(__name__)
+
+MIRROR_LABEL = "remesh.mirror"
+SHARED_MEMORY = Path("/dev/shm")
+_PREFIX = "remesh-stage-"
+
+Report = Callable[[str, dict[str, Any]], None]
+"""Called in the agent's loop with an event's name and its fields."""
+
+
+class Keeping:
+    """One node's staging directory and what goes out of it."""
+
+    def __init__(
+        self, node: str, host: str, secret: str, *, topology: str | None, report: Report
+    ) -> None:
+        """Call it in the agent's loop. Raises OSError when there is no room or port for it."""
+        self._node = node
+        self._secret = secret.encode()
+        self._topology = topology
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+        _remove_orphans(root)
+        self.directory = root / f"{_PREFIX}{os.getpid()}-{re.sub(r'[^A-Za-z0-9._-]', '_', node)}"
+        self.directory.mkdir(mode=0o700)
+        self._server = MirrorServer(self.directory, host, self._secret)
+        self._writer: BackgroundWriter | None = None
+        self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
+        self._sending: set[asyncio.Future[None]] = set()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """How other nodes find this one's mirrors."""
+        return {MIRROR_LABEL: self._server.endpoint}
+
+    def staged(self, path: Path, generation: Generation) -> None:
+        """A worker has staged its state: save it if that was asked for, and mirror it."""
+        if path.with_suffix(".pending").exists():
+            if self._writer is None:
+                self._writer = BackgroundWriter(self._written)
+            self._writer.submit(path)
+        keeper = buddy(self._node, generation.members, self._topology)
+        endpoint = None if keeper is None else keeper.labels.get(MIRROR_LABEL)
+        if endpoint is not None:
+            sending = self._loop.run_in_executor(self._senders, self._send, path, endpoint)
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
+
+    async def handed_over(self) -> None:
+        """Wait until every mirror that was on its way has arrived, or failed to."""
+        while self._sending:
+            await asyncio.wait(self._sending)
+
+    def close(self) -> None:
+        """Finish what is being saved, and give the memory back."""
+        if self._writer is not None:
+            self._writer.close()
+        self._server.close()
+        self._senders.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _send(self, path: Path, endpoint: str) -> None:
+        try:
+            send_mirror(path, f"{self._node}-{path.parent.name}", endpoint, self._secret)
+        except (OSError, CheckpointError) as error:
+            self._tell("mirror.failed", {"error": str(error), "endpoint": endpoint})
+
+    def _written(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._tell(
+                "checkpoint.failed",
+                {"version": outcome.version, "rank": outcome.rank, "error": outcome.error},
+            )
+        elif outcome.path is not None:
+            self._tell(
+                "checkpoint.commit",
+                {
+                    "version": outcome.version,
+                    "rank": outcome.rank,
+                    "path": outcome.path,
+                    "bytes": outcome.bytes,
+                    "seconds": outcome.seconds,
+                },
+            )
+
+    def _tell(self, event: str, fields: dict[str, Any]) -> None:
+        """From any thread; an agent whose loop has ended hears nothing more."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._report, event, fields)
+
+
+def _remove_orphans(root: Path) -> None:
+    """Take back what agents left that were killed."""
+    for path in root.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(path, ignore_errors=True)
