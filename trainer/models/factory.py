@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from trainer.errors import JobError
 from trainer.job import Job
 from trainer.mesh import decoder_stages
-from trainer.models.dropout import set_sequence_offset
 from trainer.models.init import InitRule
 from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
 from trainer.models.loss import summed_cross_entropy
@@ -64,9 +63,7 @@ def decoder_spec(job: Job) -> ModelSpec:
         init_rule=lambda name: decoder_init_rule(name, sizes.layers),
         loss=summed_cross_entropy,
         tensor_plan=None if sizes.tied else decoder_tensor_plan,
-        shard_sequence=lambda module, rank, size: set_sequence_offset(
-            module, rank * (seq_len // size)
-        ),
+        shard_sequence=_shard_sequence,
         stages=1 if sizes.tied else sizes.layers,
         hidden_size=sizes.dim,
         vocab=sizes.vocab,
@@ -77,6 +74,11 @@ def decoder_spec(job: Job) -> ModelSpec:
 def _reset_decoder_buffers(module: nn.Module, device: torch.device) -> None:
     assert isinstance(module, Decoder)
     module.reset_buffers(device)
+
+
+def _shard_sequence(module: nn.Module, rank: int, size: int) -> None:
+    assert isinstance(module, Decoder)
+    module.sequence_offset = rank * (module.seq_len // size)
 
 
 def _decoder_blocks(module: nn.Module) -> Sequence[nn.Module]:

@@ -9,25 +9,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.job import Sizes
-from trainer.models.dropout import KeyedDropout, layer_keys
+from trainer.models.dropout import KeyedDropout, column_codes, row_codes
 from trainer.models.init import InitRule
 
 DEVIATION = 0.02
 
 
 def rope_table(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Cosines and sines of each position and channel pair: [2, length, head_dim / 2] float32."""
+    """Cosines and signed sines of each position and channel: [2, length, head_dim] float32.
+
+    The two channels of a pair lie half a head apart; the sine of the first is negative.
+    """
     channel = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu")
     position = torch.arange(length, dtype=torch.float64, device="cpu")
     angle = torch.outer(position, theta ** (-channel / head_dim))
-    return torch.stack((angle.cos(), angle.sin())).to(dtype=torch.float32, device=device)
+    cosine, sine = angle.cos(), angle.sin()
+    table = torch.stack((torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)))
+    return table.to(dtype=torch.float32, device=device)
 
 
 def rotate(values: Tensor, table: Tensor) -> Tensor:
-    """Turn [batch, sequence, heads, head_dim] by position; pairs lie half a head apart."""
-    cosine, sine = table[0, : values.shape[1], None], table[1, : values.shape[1], None]
-    left, right = values.float().chunk(2, dim=-1)
-    turned = torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1)
+    """Turn [batch, sequence, heads, head_dim] by position."""
+    cosine, sine = table[:, : values.shape[1], None]
+    wide = values.float()
+    swapped = wide.roll(values.shape[-1] // 2, dims=-1)
+    turned: Tensor = wide * cosine + swapped * sine
     return turned.type_as(values)
 
 
@@ -45,7 +51,7 @@ class Attention(nn.Module):
         self.wk = nn.Linear(sizes.dim, keys, bias=False)
         self.wv = nn.Linear(sizes.dim, keys, bias=False)
         self.wo = nn.Linear(sizes.dim, sizes.dim, bias=False)
-        table = torch.empty(2, seq_len, sizes.head_dim // 2, dtype=torch.float32)
+        table = torch.empty(2, seq_len, sizes.head_dim, dtype=torch.float32)
         self.register_buffer("rope", table, persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -54,11 +60,18 @@ class Attention(nn.Module):
         query = rotate(self.wq(hidden).view(batch, length, -1, self.head_dim), self.rope)
         key = rotate(self.wk(hidden).view(batch, length, -1, self.head_dim), self.rope)
         value = self.wv(hidden).view(batch, length, -1, self.head_dim)
-        if self.repeats > 1:
+        grouped = self.repeats > 1
+        if grouped and query.device.type != "cpu" and query.dtype == torch.float32:
+            # The fused kernel for float32 on accelerators knows no groups.
             key = key.repeat_interleave(self.repeats, dim=2)
             value = value.repeat_interleave(self.repeats, dim=2)
+            grouped = False
         mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            is_causal=True,
+            enable_gqa=grouped,
         )
         out: Tensor = self.wo(mixed.transpose(1, 2).reshape(batch, length, -1))
         return out
@@ -85,17 +98,18 @@ class Block(nn.Module):
         super().__init__()
         self.attention_norm = nn.RMSNorm(sizes.dim, eps=sizes.norm_eps)
         self.attention = Attention(sizes, seq_len)
-        self.attention_dropout = KeyedDropout(sizes.dropout, site=0)
+        self.attention_dropout = KeyedDropout(sizes.dropout, sizes.dim)
         self.ffn_norm = nn.RMSNorm(sizes.dim, eps=sizes.norm_eps)
         self.feed_forward = FeedForward(sizes.dim, sizes.ffn_dim)
-        self.ffn_dropout = KeyedDropout(sizes.dropout, site=1)
+        self.ffn_dropout = KeyedDropout(sizes.dropout, sizes.dim)
 
-    def forward(self, hidden: Tensor, keys: Tensor | None) -> Tensor:
-        """`keys`: this layer's row of `layer_keys`, or None without dropout."""
+    def forward(self, hidden: Tensor, rows: Tensor | None) -> Tensor:
+        """`rows`: this layer's part of `row_codes`, or None without dropout."""
+        first, second = (None, None) if rows is None else rows.unbind()
         attended: Tensor = self.attention(self.attention_norm(hidden))
-        hidden = hidden + self.attention_dropout(attended, keys)
+        hidden = hidden + self.attention_dropout(attended, first)
         fed: Tensor = self.feed_forward(self.ffn_norm(hidden))
-        dropped: Tensor = self.ffn_dropout(fed, keys)
+        dropped: Tensor = self.ffn_dropout(fed, second)
         return hidden + dropped
 
 
@@ -104,6 +118,7 @@ class Decoder(nn.Module):
 
     The first stage has `tok_embeddings`, the last one `norm` and `output`; elsewhere they are
     None. Layers keep the index they have in the whole model, so names never change.
+    `sequence_offset` is set on ranks whose blocks see a later part of the sequence.
     """
 
     def __init__(
@@ -122,6 +137,7 @@ class Decoder(nn.Module):
         self.sizes = sizes
         self.seq_len = seq_len
         self.seed = seed
+        self.sequence_offset = 0
         self.tok_embeddings = nn.Embedding(sizes.vocab, sizes.dim) if first else None
         indices = range(sizes.layers) if layers is None else layers
         self.layers = nn.ModuleDict({str(index): Block(sizes, seq_len) for index in indices})
@@ -137,9 +153,9 @@ class Decoder(nn.Module):
         dropout. Returns hidden, or logits [batch, sequence, vocab] on the last stage.
         """
         hidden = values if self.tok_embeddings is None else self.tok_embeddings(values)
-        per_layer = self._layer_keys(keys)
-        for row, block in enumerate(self.layers.values()):
-            hidden = block(hidden, None if per_layer is None else per_layer[row])
+        codes = self._row_codes(keys, hidden.shape[1])
+        for index, block in enumerate(self.layers.values()):
+            hidden = block(hidden, None if codes is None else codes[index])
         if self.norm is None:
             return hidden
         hidden = self.norm(hidden)
@@ -149,17 +165,21 @@ class Decoder(nn.Module):
         assert self.tok_embeddings is not None
         return F.linear(hidden, self.tok_embeddings.weight)
 
-    def _layer_keys(self, keys: Tensor | None) -> Tensor | None:
+    def _row_codes(self, keys: Tensor | None, length: int) -> Tensor | None:
         if keys is None or not self.training or self.sizes.dropout == 0.0:
             return None
-        return layer_keys(self.seed, keys, [int(index) for index in self.layers])
+        layers = [int(index) for index in self.layers]
+        return row_codes(self.seed, keys, layers, offset=self.sequence_offset, length=length)
 
     def reset_buffers(self, device: torch.device) -> None:
-        """Fill the rope tables; all layers share one."""
+        """Fill what is computed and never saved; all layers share it."""
         table = rope_table(self.seq_len, self.sizes.head_dim, self.sizes.rope_theta, device)
+        columns = column_codes(self.sizes.dim, device)
         for module in self.modules():
             if isinstance(module, Attention):
                 module.rope = table
+            elif isinstance(module, KeyedDropout):
+                module.columns = columns
 
 
 def decoder_init_rule(name: str, layers: int) -> InitRule:

@@ -5,42 +5,51 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.models.dropout import KeyedDropout, keep_mask, layer_keys, set_sequence_offset
+from trainer.models.dropout import KeyedDropout, column_codes, keep_mask, row_codes
 
-SHAPE = torch.Size((4, 64, 96))
+SAMPLES = (10, 11, 12, 13)
 
 
-def keys_of(seed=0, layer=0, samples=(10, 11, 12, 13)):
-    return layer_keys(seed, torch.tensor(samples), [layer])[0]
+def rows(seed=0, layer=0, site=0, samples=SAMPLES, offset=0, length=64):
+    codes = row_codes(seed, torch.tensor(samples), [layer], offset=offset, length=length)
+    return codes[0, site]
+
+
+def mask(p=0.5, channels=96, **of):
+    return keep_mask(rows(**of), column_codes(channels, torch.device("cpu")), p)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
 def test_as_many_are_dropped_as_asked(p):
-    kept = keep_mask(keys_of(), torch.Size((4, 256, 256)), p, 0, 0).float()
+    kept = mask(p, channels=256, length=256).float()
     assert kept.mean().item() == pytest.approx(1 - p, abs=0.005)
     assert (kept.mean(dim=(1, 2)) - (1 - p)).abs().max() < 0.01
     assert (kept.mean(dim=(0, 1)) - (1 - p)).abs().max() < 0.08
     assert (kept.mean(dim=(0, 2)) - (1 - p)).abs().max() < 0.08
 
 
-def test_neighbours_are_dropped_independently():
-    kept = keep_mask(keys_of(), torch.Size((4, 256, 256)), 0.5, 0, 0).float() - 0.5
-    for dim in (0, 1, 2):
-        both = (kept * kept.roll(1, dims=dim)).mean() * 4
-        assert abs(both.item()) < 0.02
-    halves = (kept[..., :128] * kept[..., 128:]).mean() * 4
-    assert abs(halves.item()) < 0.02
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_elements_are_dropped_independently(p):
+    """Any two rows, and any two columns, agree as often as chance has them agree."""
+    kept = mask(p, channels=512, samples=range(4), length=128).float().flatten(0, 1) - (1 - p)
+    kept /= (p * (1 - p)) ** 0.5
+    for table in (kept, kept.T):
+        correlation = table @ table.T / table.shape[1]
+        correlation.fill_diagonal_(0)
+        assert correlation.abs().max() < 0.35
+        assert correlation.square().mean() * table.shape[1] == pytest.approx(1, abs=0.15)
 
 
 def test_seed_layer_sample_and_site_each_change_the_mask():
-    base = keep_mask(keys_of(), SHAPE, 0.5, 0, 0)
+    base = mask()
     others = [
-        keep_mask(keys_of(seed=1), SHAPE, 0.5, 0, 0),
-        keep_mask(keys_of(seed=1 << 40), SHAPE, 0.5, 0, 0),
-        keep_mask(keys_of(layer=1), SHAPE, 0.5, 0, 0),
-        keep_mask(keys_of(samples=(14, 15, 16, 17)), SHAPE, 0.5, 0, 0),
-        keep_mask(keys_of(samples=[(1 << 32) + k for k in (10, 11, 12, 13)]), SHAPE, 0.5, 0, 0),
-        keep_mask(keys_of(), SHAPE, 0.5, 1, 0),
+        mask(seed=1),
+        mask(seed=1 << 40),
+        mask(layer=1),
+        mask(samples=(14, 15, 16, 17)),
+        mask(samples=[(1 << 32) + key for key in SAMPLES]),
+        mask(site=1),
+        mask(offset=64),
     ]
     for other in others:
         assert (base == other).float().mean().item() == pytest.approx(0.5, abs=0.02)
@@ -48,55 +57,62 @@ def test_seed_layer_sample_and_site_each_change_the_mask():
 
 @pytest.mark.parametrize("shards", [2, 4])
 def test_shards_of_the_sequence_draw_the_same_mask(shards):
-    whole = keep_mask(keys_of(), SHAPE, 0.3, 0, 0)
     length = 64 // shards
-    parts = [
-        keep_mask(keys_of(), torch.Size((4, length, 96)), 0.3, 0, rank * length)
-        for rank in range(shards)
-    ]
-    assert torch.equal(torch.cat(parts, dim=1), whole)
+    parts = [mask(offset=rank * length, length=length) for rank in range(shards)]
+    assert torch.equal(torch.cat(parts, dim=1), mask())
 
 
 def test_a_sample_s_mask_does_not_depend_on_its_batch():
-    whole = keep_mask(keys_of(), SHAPE, 0.3, 0, 0)
-    alone = keep_mask(keys_of(samples=(12,)), torch.Size((1, 64, 96)), 0.3, 0, 0)
-    assert torch.equal(whole[2:3], alone)
+    assert torch.equal(mask(samples=(12,)), mask()[2:3])
 
 
 def test_layers_are_keyed_by_their_index_in_the_whole_model():
     keys = torch.tensor([1, 2])
-    assert torch.equal(layer_keys(3, keys, [0, 1, 2, 3])[2:], layer_keys(3, keys, [2, 3]))
+    whole = row_codes(3, keys, [0, 1, 2, 3], offset=0, length=5)
+    assert torch.equal(row_codes(3, keys, [2, 3], offset=0, length=5), whole[2:])
 
 
-def test_keys_stay_below_what_could_overflow():
-    keys = layer_keys(2**63 - 1, torch.tensor([0, 2**62, 2**63 - 1]), [0, 500])
-    assert keys.min() >= 0
-    assert keys.max() < 2**32
+def test_codes_stay_below_what_could_overflow():
+    keys = torch.tensor([0, 2**62, 2**63 - 1])
+    codes = row_codes(2**63 - 1, keys, [0, 500], offset=10**6, length=100)
+    assert codes.min() >= 0
+    assert codes.max() < 2**32
 
 
-def test_an_odd_number_of_channels():
-    assert keep_mask(keys_of(), torch.Size((4, 3, 7)), 0.5, 0, 0).shape == (4, 3, 7)
+def module_of(p):
+    module = KeyedDropout(p, 96)
+    module.columns = column_codes(96, torch.device("cpu"))
+    return module
 
 
 def test_what_stays_is_scaled_and_keeps_its_type():
-    module = KeyedDropout(0.25, site=0)
-    values = torch.ones(SHAPE, dtype=torch.bfloat16)
-    out = module(values, keys_of())
+    values = torch.ones(4, 64, 96, dtype=torch.bfloat16)
+    out = module_of(0.25)(values, rows())
     assert out.dtype == torch.bfloat16
     assert set(out.unique().tolist()) == {0.0, torch.tensor(4 / 3, dtype=torch.bfloat16).item()}
 
 
 def test_nothing_is_done_without_training_or_rate():
-    values = torch.ones(SHAPE)
-    assert KeyedDropout(0.5, site=0).eval()(values, None) is values
-    assert KeyedDropout(0.0, site=0)(values, None) is values
+    values = torch.ones(4, 64, 96)
+    assert module_of(0.5).eval()(values, None) is values
+    assert module_of(0.0)(values, None) is values
     with pytest.raises(ValueError, match="needs the samples' keys"):
-        KeyedDropout(0.5, site=0)(values, None)
+        module_of(0.5)(values, None)
 
 
-def test_the_offset_reaches_every_dropout():
-    model = torch.nn.Sequential(
-        KeyedDropout(0.5, 0), torch.nn.ModuleDict({"a": KeyedDropout(0.5, 1)})
-    )
-    set_sequence_offset(model, 32)
-    assert [m.sequence_offset for m in model.modules() if isinstance(m, KeyedDropout)] == [32, 32]
+def test_the_mask_is_for_good():
+    """A resumed run continues with the masks of the version that began it."""
+    assert mask(length=3, channels=4, samples=(5,)).int().flatten().tolist() == [
+        1,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        0,
+        0,
+        1,
+    ]
