@@ -20,7 +20,7 @@ goes with them) or starts a program of your own (`entrypoint`). An unknown key i
 `--set section.key=value` overrides a key and is checked like the file. Durations are seconds, or
 a number with `ms`, `s`, `m`, `h` or `d`.
 
-This page is written from the declarations in `trainer/job` by `remesh schema --docs`.
+This page is written from the declarations in `trainer/job` by `remesh schema --markdown`.
 """
 
 
