@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.agent.agent import Outcome, run_agent
 from trainer.agent.failure import report
-from trainer.agent.launch import Console, Launch, Loop, Membership, Script, Stream
+from trainer.agent.launch import Console, Launch, Loop, Membership, Probe, Script, Stream
 
 __all__ = [
     "Console",
@@ -12,6 +12,7 @@ __all__ = [
     "Loop",
     "Membership",
     "Outcome",
+    "Probe",
     "Script",
     "Stream",
     "report",

@@ -47,9 +47,10 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Have it write every thread's stack into its log."""
+    """Have it write every thread's stack into its log, and note why."""
 
     process: int
+    event: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,15 @@ class TellDrain:
 
 @dataclass(frozen=True, slots=True)
 class Depart:
-    """Every process has ended: say goodbye to the service and end with `code`."""
+    """Every process has ended: say goodbye to the service and end with `code`.
+
+    `whole`: the run is over for everybody, not only this node's part in it.
+    """
 
     code: int
     status: str
     reason: str
+    whole: bool
 
 
 Action = (

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
@@ -34,13 +35,16 @@ from trainer.agent.facts import Fact
 from trainer.agent.failure import Failure, read_error_file
 from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
+from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
+from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.record import Record
 from trainer.agent.slot import Policy
 from trainer.agent.state import AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
+from trainer.errors import JobError
 from trainer.telemetry import Progress, RunDirectory
 
 log = logging.getLogger(__name__)
@@ -96,6 +100,7 @@ class Agent:
         )
         self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
         self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)
+        self._keeping: Keeping | None = None
         self._failures: list[Failure] = []
         self._waiting = ""
         self._outcome: Outcome | None = None
@@ -105,7 +110,10 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in self._launch.signals:
             loop.add_signal_handler(number, self._signalled, number)
+        looking = asyncio.create_task(self._look_for_notice(), name="probe")
         try:
+            if isinstance(self._launch.workers, Loop):
+                self._keeping = self._keep(self._launch.workers)
             async with self._attendance:
                 await self._carry_out(self._state.begin(time.monotonic()))
                 hearing: asyncio.Task[None] | None = None
@@ -113,13 +121,17 @@ class Agent:
                     if hearing is None and self._state.ready and not self._state.ending:
                         hearing = asyncio.create_task(self._hear(), name="session events")
                     await self._turn()
-                    if hearing is not None and hearing.done() and hearing.exception():
-                        hearing.result()
+                    for task in (hearing, looking):
+                        if task is not None and task.done():
+                            task.result()
                 if hearing is not None:
                     hearing.cancel()
                 await self._attendance.leave(self._outcome.reason)
         finally:
+            looking.cancel()
             self._hands.close()
+            if self._keeping is not None:
+                await asyncio.to_thread(self._keeping.close)
             self._record.close()
             self._name.release()
             for number in self._launch.signals:
@@ -135,7 +147,8 @@ class Agent:
         if isinstance(fact, facts.Began):
             await self._on_generation(fact.generation)
         await self._carry_out(self._state.step(fact, now))
-        self._record.flush_status(self._word(), self._hands.workers())
+        if self._record.flush_status(self._word(), self._hands.workers()):
+            self._attendance.report({"state": self._word(), "step": str(self._record.step)})
 
     # Hearing
 
@@ -154,6 +167,7 @@ class Agent:
             case JobEnded(status, reason):
                 return facts.Ended(status, reason)
             case DrainAsked(reason, grace):
+                self._record.event("node.drain", reason=reason)
                 return facts.DrainAsked(reason, grace)
             case DrainDone():
                 return facts.DrainDone()
@@ -189,10 +203,32 @@ class Agent:
             self._inbox.put(facts.Hurry())
             return
         self._record.notice(f"{name}: leaving in order; once more ends at once")
-        self._record.event("node.drain", reason=name)
-        self._inbox.put(
-            facts.DrainAsked(f"{name} at {self._name.name}", self._launch.drain_seconds, number)
-        )
+        self._drain(f"{name} at {self._name.name}", number)
+
+    def _drain(self, reason: str, number: int | None = None) -> None:
+        self._record.event("node.drain", reason=reason)
+        self._inbox.put(facts.DrainAsked(reason, self._launch.drain_seconds, number))
+
+    async def _look_for_notice(self) -> None:
+        if self._launch.probe is not None:
+            reason = await notice(self._launch.probe)
+            self._record.notice(f"{reason}: leaving in order")
+            self._drain(reason)
+
+    def _keep(self, workers: Loop) -> Keeping:
+        try:
+            keeping = Keeping(
+                self._name.name,
+                self._attendance.host,
+                self._launch.membership.secret(self._launch.run_id),
+                topology=workers.topology,
+                report=lambda event, fields: self._record.event(event, **fields),
+            )
+        except OSError as error:
+            raise JobError(f"no shared memory or port for the workers' state: {error}") from error
+        self._attendance.labels |= keeping.labels
+        self._hands.staging = keeping.directory
+        return keeping
 
     def _worker_said(self, worker: Worker, message: Message) -> None:
         number, kind = worker.number, message.get("type")
@@ -210,6 +246,9 @@ class Agent:
                 worker.state = "ready"
                 error = message.get("error", "") if message.get("reason") == "failed" else ""
                 fact = facts.Left(number, message["generation"], message["version"], error or "")
+            case "staged":
+                if self._keeping is not None and self._state.generation is not None:
+                    self._keeping.staged(Path(message["path"]), self._state.generation)
             case "spare":
                 worker.state = "spare"
                 fact = facts.Spared(number, message["generation"])
@@ -282,29 +321,27 @@ class Agent:
                     self._hands.interrupt(process, generation_number, reason, number)
                 case act.Boundary(process, generation_number, reason, save):
                     self._hands.boundary(process, generation_number, reason, save=save)
-                case act.Dump(process):
-                    self._record.event("worker.stuck", rank=self._hands.rank(process))
+                case act.Dump(process, event):
+                    self._record.event(event, rank=self._hands.rank(process))
                     self._hands.dump(process)
                 case act.Kill(process, reason):
                     self._hands.kill(process)
                     log.info("killed process %d: %s", process, reason)
                 case act.Quit(process):
                     self._hands.quit(process)
-                case act.Depart(code, status, reason):
-                    self._depart(code, status, reason)
+                case act.Depart():
+                    self._depart(action)
                 case _:
                     await self._attendance.tell(action)
 
-    def _depart(self, code: int, status: str, reason: str) -> None:
-        alone = self._state.generation is None or len(self._state.generation.members) <= 1
-        whole = status != "drained" or alone
-        self._record.flush_status(status, self._hands.workers(), force=True)
-        summary = self._record.end(status, reason, whole=whole)
+    def _depart(self, end: act.Depart) -> None:
+        self._record.flush_status(end.status, self._hands.workers(), force=True)
+        summary = self._record.end(end.status, end.reason, whole=end.whole)
         self._outcome = Outcome(
-            code=code,
-            status=status,
-            reason=reason,
-            failures=tuple(self._failures) if status == "failed" else (),
+            code=end.code,
+            status=end.status,
+            reason=end.reason,
+            failures=tuple(self._failures) if end.status == "failed" else (),
             summary=summary,
         )
 
@@ -325,6 +362,7 @@ def _policy(launch: Launch) -> Policy:
             persistent=True,
             standby=launch.workers.standby,
             interrupt_seconds=launch.workers.interrupt_seconds,
+            hang_seconds=launch.workers.hang_seconds,
         )
     return Policy(
         persistent=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 
@@ -30,6 +30,7 @@ class Attendance:
 
     def __init__(self, launch: Launch, node: str) -> None:
         """Raises JobError when no socket can be opened."""
+        self.labels: dict[str, str] = dict(launch.labels)
         self._launch = launch
         self._node = node
         endpoints = launch.membership.endpoints
@@ -61,7 +62,7 @@ class Attendance:
             slots=self._launch.slots,
             host=self.host,
             store_endpoint=self._next.endpoint,
-            labels=self._launch.labels,
+            labels=self.labels,
         )
         # Loaded after the workers have begun to start: they take longer.
         from rendezvous.service import embedded
@@ -129,6 +130,11 @@ class Attendance:
                 await session.finished(generation, status=status, reason=reason)
             case act.TellDrain(grace, reason):
                 await session.drain(grace=grace, reason=reason)
+
+    def report(self, status: Mapping[str, str]) -> None:
+        """A few words for the service's own status."""
+        if self._session is not None:
+            self._session.report(status)
 
     async def leave(self, reason: str) -> None:
         """Say goodbye."""

@@ -38,6 +38,7 @@ class Hands:
         self._console = ConsoleWriter()
         self._warden = Warden()
         self._errors = tempfile.TemporaryDirectory(prefix="remesh-")
+        self.staging: Path | None = None
 
     def workers(self) -> Iterable[Worker]:
         return self._workers.values()
@@ -96,6 +97,8 @@ class Hands:
                 "restarts": generation.restarts,
                 "job": str(self._directory.job),
                 "run_directory": str(self._directory.root),
+                "execution": self._launch.run_id,
+                "staging": str(self.staging) if self.staging is not None else None,
             },
             [store.socket.fileno()] if store is not None and worker.talks else [],
         )

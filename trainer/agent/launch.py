@@ -56,8 +56,23 @@ class Loop:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     standby: int = 0
-    interrupt_seconds: float = 10.0
+    interrupt_seconds: float = 5.0
+    hang_seconds: float | None = None
     total_steps: int | None = None
+    topology: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How notice of a preemption is heard: looked for every `every` seconds.
+
+    The command may take `patience` seconds; later it is taken for a no.
+    """
+
+    command: tuple[str, ...] = ()
+    file: Path | None = None
+    every: float = 5.0
+    patience: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +89,11 @@ class Membership:
     max_restarts: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def secret(self, run_id: str) -> str:
+        """What the job's nodes know and others don't: the token, where there is one."""
+        token_file = self.files.get("token_file")
+        return Path(token_file).read_text().strip() if token_file else run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +114,5 @@ class Launch:
     signals: tuple[int, ...] = ()
     shutdown_seconds: float = 30.0
     drain_seconds: float = 30.0
+    probe: Probe | None = None
     mesh: Callable[[Generation], str] | None = None

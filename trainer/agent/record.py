@@ -43,6 +43,7 @@ class Record:
         self._mesh = ""
         self._announced = 0
         self._dirty = True
+        self._step_seen = 0
         self._written_at = float("-inf")
         self._began = time.time()
         self._earlier_seconds = 0.0
@@ -53,6 +54,11 @@ class Record:
     def keeper(self) -> bool:
         """Whether this node comes first."""
         return self._generation is not None and self._generation.group_rank(self._node) == 0
+
+    @property
+    def step(self) -> int:
+        """The last step that this node's workers reported."""
+        return self._step_seen
 
     @property
     def last_generation(self) -> int:
@@ -170,11 +176,14 @@ class Record:
             case _:
                 self._dirty = True
 
-    def flush_status(self, state: str, workers: Iterable[Worker], *, force: bool = False) -> None:
-        """Write the status if something changed and the last writing is some time ago."""
+    def flush_status(self, state: str, workers: Iterable[Worker], *, force: bool = False) -> bool:
+        """Write the status if something changed and the last writing is some time ago.
+
+        True when it was written.
+        """
         now = time.monotonic()
         if not force and not (self._dirty and now - self._written_at >= STATUS_SECONDS):
-            return
+            return False
         self._dirty = False
         self._written_at = now
         generation = self._generation
@@ -199,6 +208,7 @@ class Record:
         write_part(self._directory, self._node, part)
         if self.keeper:
             write_status(self._directory, self._head(state))
+        return True
 
     def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
         """The last words. `whole`: the run is over, not only this node's part in it."""
@@ -223,6 +233,7 @@ class Record:
 
     def _step(self, message: Message) -> None:
         self._ledger.remember(message)
+        self._step_seen = int(message["step"])
         self._dirty = True
         if not self.keeper or self._metrics is None or "loss" not in message:
             return

@@ -11,7 +11,8 @@ class Policy:
     """How patient an agent is with its workers. Times in seconds.
 
     `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
-    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end.
+    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end. `hang_seconds`:
+    a step that takes longer is taken for a hang, None to learn it from the steps before.
     """
 
     persistent: bool
@@ -19,6 +20,7 @@ class Policy:
     interrupt_seconds: float = 5.0
     dump_seconds: float = 0.5
     quit_seconds: float = 10.0
+    hang_seconds: float | None = None
 
 
 class Stage(Enum):

@@ -20,12 +20,15 @@ from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
 from trainer.agent.facts import Fact
+from trainer.agent.hang import HangWatch
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
 STEPS_BEFORE_STANDBY = 3
 HOPELESS_STARTS = 3
+HANG_SECOND_LOOK_SECONDS = 1.0
+STUCK, HUNG = "worker.stuck", "worker.hung"
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class _Ending:
     status: str
     reason: str
     deadline: float
+    whole: bool
     over: bool = False
 
 
@@ -66,9 +70,12 @@ class AgentState:
     _ending: _Ending | None = None
     _false_starts: int = 0
     _steps_since_running: int = 0
+    _watch: HangWatch = field(init=False)
+    _overdue_since: float | None = None
     _out: list[Action] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._watch = HangWatch(self.policy.hang_seconds)
         self.slots = [Slot(local_rank) for local_rank in range(self.slot_count)]
 
     # What happens
@@ -115,6 +122,10 @@ class AgentState:
         times = [slot.deadline for slot in self.slots if slot.deadline is not None]
         if self._drain_deadline is not None:
             times.append(self._drain_deadline)
+        if self._overdue_since is not None:
+            times.append(self._overdue_since + HANG_SECOND_LOOK_SECONDS)
+        elif (overdue := self._watch.deadline()) is not None:
+            times.append(overdue)
         if self._ending is not None and not self._ending.over:
             times.append(self._ending.deadline)
         return min(times, default=None)
@@ -153,14 +164,16 @@ class AgentState:
             self._cause = ""
 
     def _on_ended(self, status: str, reason: str, now: float) -> None:
+        asked_for = any(slot.status == "stopped" for slot in self.slots)
         if status == "failed":
-            self._end(EXIT_FAILED, status, reason, now)
+            code, word = EXIT_FAILED, status
         elif self._drain is not None:
-            self._end(EXIT_DRAINED, "drained", reason, now)
-        elif status == "stopped" and not any(slot.status == "stopped" for slot in self.slots):
-            self._end(EXIT_DRAINED, status, reason, now)
+            code, word = EXIT_DRAINED, "drained"
+        elif status == "stopped" and not asked_for:
+            code, word = EXIT_DRAINED, status
         else:
-            self._end(EXIT_COMPLETED, status, reason, now)
+            code, word = EXIT_COMPLETED, status
+        self._end(code, word, reason, now, whole=True)
 
     def _on_drain(self, asked: facts.DrainAsked, now: float) -> None:
         if self._drain is not None or self._ending is not None:
@@ -190,12 +203,16 @@ class AgentState:
                 if hopeless and self.generation is not None and self._ending is None:
                     number = self.generation.number
                     self._out.append(act.TellFinished(number, "failed", message))
-                    self._end(EXIT_USAGE, "failed", message, now)
+                    self._end(EXIT_USAGE, "failed", message, now, whole=True)
             case facts.Entered(_process, generation) if generation == slot.generation:
                 slot.entered = True
             case facts.Stepped(_process, generation, step) if generation == slot.generation:
+                before = min(other.step for other in self._inside())
                 slot.step = step
                 self._steps_since_running += generation == self._running
+                if generation == self._running and before < min(s.step for s in self._inside()):
+                    self._watch.step(now)
+                    self._overdue_since = None
             case facts.Left(_process, generation, version, error) if (
                 generation == slot.generation and slot.inside
             ):
@@ -246,7 +263,7 @@ class AgentState:
             if self.policy.persistent and not slot.dumped:
                 slot.dumped = True
                 slot.deadline = now + self.policy.dump_seconds
-                self._out.append(act.Dump(slot.process))
+                self._out.append(act.Dump(slot.process, STUCK))
             else:
                 slot.deadline = None
                 self._kill(slot.process, "did not leave the generation in time")
@@ -254,9 +271,36 @@ class AgentState:
             self._drain_deadline = None
             reason = "the notice ran out before the state was handed over"
             self._end(EXIT_DRAINED, "drained", reason, now, at_once=True)
+        self._look_for_a_hang(now)
         if self._ending is not None and now >= self._ending.deadline:
             self._kill_all("did not end in time")
             self._ending.deadline = float("inf")
+
+    def _look_for_a_hang(self, now: float) -> None:
+        """Ends the generation when no step was done for too long: whoever does not come out of it
+        by itself is the one that hangs, and is replaced."""
+        overdue = self._watch.deadline()
+        if overdue is None or now < overdue or not self._inside():
+            return
+        if self._overdue_since is None:
+            # An agent that was stopped itself has words of its workers left to read.
+            self._overdue_since = now
+            return
+        if now < self._overdue_since + HANG_SECOND_LOOK_SECONDS:
+            return
+        idle = self._watch.idle(now)
+        self._watch.stop()
+        self._overdue_since = None
+        self._out.extend(act.Dump(slot.process, HUNG) for slot in self._inside())
+        behind = min(self._inside(), key=lambda slot: slot.step)
+        cause = f"no step for {idle:.0f} s"
+        rank = self.rank_of(behind)
+        if rank is not None and self._failed < behind.generation:
+            self._failed = behind.generation
+            self._out.append(
+                act.TellFailed(behind.generation, rank, None, None, behind.step, cause)
+            )
+        self._clear_out(behind.generation, cause, now)
 
     # What follows
 
@@ -271,7 +315,7 @@ class AgentState:
         ending = self._ending
         if ending is not None and not ending.over and not self._alive():
             ending.over = True
-            self._out.append(act.Depart(ending.code, ending.status, ending.reason))
+            self._out.append(act.Depart(ending.code, ending.status, ending.reason, ending.whole))
 
     def _fill_slots(self) -> None:
         for slot in self.slots:
@@ -314,6 +358,8 @@ class AgentState:
         if mine and self._running < number and all(slot.entered for slot in mine):
             self._running = number
             self._out.append(act.TellRunning(number))
+            if self.policy.persistent:
+                self._watch.begin(now)
         if mine and self._finished < number and all(s.stage in over for s in mine):
             self._finished = number
             status = "stopped" if any(s.status == "stopped" for s in mine) else "completed"
@@ -365,15 +411,22 @@ class AgentState:
     def _interrupt(self, slot: Slot, reason: str, now: float) -> None:
         if slot.stage is not Stage.BUSY:
             return
+        self._watch.stop()
+        self._overdue_since = None
         slot.stage = Stage.LEAVING
         slot.deadline = now + self.policy.interrupt_seconds
         asked_by = self._drain.signal if self._drain is not None else None
         number = asked_by or signal.SIGTERM
         self._out.append(act.Interrupt(slot.process, slot.generation, reason, number))
 
+    def _inside(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.inside]
+
     def _vacate(self, slot: Slot, stage: Stage) -> None:
         slot.stage = stage
         slot.deadline = None
+        self._watch.stop()
+        self._overdue_since = None
 
     def _clear_out(self, generation: int, reason: str, now: float) -> None:
         for slot in self.slots:
@@ -402,7 +455,14 @@ class AgentState:
         return [slot.process for slot in self.slots if slot.process] + list(self._standbys)
 
     def _end(
-        self, code: int, status: str, reason: str, now: float, *, at_once: bool = False
+        self,
+        code: int,
+        status: str,
+        reason: str,
+        now: float,
+        *,
+        at_once: bool = False,
+        whole: bool = False,
     ) -> None:
         if self._ending is not None:
             if at_once:
@@ -411,7 +471,9 @@ class AgentState:
         patience = self.policy.quit_seconds
         if status == "failed":
             patience = min(patience, self.policy.interrupt_seconds)
-        self._ending = _Ending(code, status, reason, now + patience)
+        alone = self.generation is None or len(self.generation.members) == 1
+        self._ending = _Ending(code, status, reason, now + patience, whole or alone)
+        self._watch.stop()
         self._drain_deadline = None
         if at_once:
             self._kill_all(reason)

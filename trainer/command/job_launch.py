@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rendezvous.generation import Generation
-from trainer.agent import Launch, Loop, Script
+from trainer.agent import Launch, Loop, Probe, Script
 from trainer.command import options
 from trainer.command.script_launch import console, labels, membership
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
 from trainer.job import Job, dump, load
 
+LEADER_GRACE_SECONDS = 5.0
 OVERRIDING_FLAGS = {
     "nnodes": "elastic.nodes",
     "nproc_per_node": "elastic.nproc_per_node",
@@ -53,6 +54,7 @@ def job_launch(parsed: argparse.Namespace) -> Launch:
                 "join_timeout": elastic.join_timeout,
                 "last_call": elastic.last_call,
                 "beat_timeout": elastic.beat_timeout,
+                "leader_grace": max(LEADER_GRACE_SECONDS, 2 * elastic.beat_timeout),
                 "reconnect_grace": elastic.reconnect_grace,
                 "grow_interval": elastic.grow_interval,
                 "wait": elastic.wait,
@@ -66,6 +68,7 @@ def job_launch(parsed: argparse.Namespace) -> Launch:
         labels=labels(parsed),
         signals=options.signals(parsed.signals_to_handle),
         drain_seconds=elastic.drain_grace,
+        probe=_probe(job),
         mesh=_mesh_namer(job, slots) if job.trains else None,
     )
 
@@ -84,7 +87,9 @@ def _workers(job: Job, slots: int) -> Script | Loop:
             argv=(sys.executable, "-u", "-m", "trainer.worker"),
             standby=standby,
             interrupt_seconds=job.elastic.interrupt_timeout,
+            hang_seconds=None if job.elastic.hang_timeout == "auto" else job.elastic.hang_timeout,
             total_steps=job.train.stop_at or job.train.steps,
+            topology=job.elastic.topology,
         )
     if entry.script is not None:
         if not Path(entry.script).exists():
@@ -96,6 +101,17 @@ def _workers(job: Job, slots: int) -> Script | Loop:
         assert entry.command is not None
         argv = (entry.command,)
     return Script(argv=(*argv, *entry.args), env=entry.env)
+
+
+def _probe(job: Job) -> Probe | None:
+    asked = job.elastic.probe
+    if asked.command is None and asked.file is None:
+        return None
+    return Probe(
+        command=asked.command or (),
+        file=Path(asked.file) if asked.file is not None else None,
+        every=asked.every,
+    )
 
 
 def _mesh_namer(job: Job, slots: int) -> Callable[[Generation], str]:

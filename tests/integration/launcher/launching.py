@@ -16,7 +16,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[3]
 REMESH = [sys.executable, "-m", "trainer.command"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @dataclass

@@ -19,13 +19,14 @@ from trainer.telemetry.files import read_json, read_lines
 
 JOB = """\
 model: {preset: debug}
-train: {steps: 40, pieces: 4}
+train: {steps: 24, pieces: 4}
 elastic:
   nodes: "1:2"
   nproc_per_node: 2
   last_call: 10
   grow_interval: 1
-  beat_timeout: 4
+  beat_timeout: 10
+  reconnect_grace: 3
 compile: {enabled: false}
 """
 
@@ -48,7 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def check_contract(root: Path, *, generations: int | None = None) -> dict:
     """What every completed run leaves behind."""
     metrics = list(read_lines(root / "metrics.jsonl"))
-    assert [line["step"] for line in metrics] == list(range(1, 41))
+    assert [line["step"] for line in metrics] == list(range(1, 25))
     for line in metrics:
         assert {
             "step",
@@ -81,7 +82,7 @@ def check_contract(root: Path, *, generations: int | None = None) -> dict:
     assert begun == logs
     summary = read_json(root / "summary.json")
     assert summary is not None
-    assert (summary["status"], summary["steps"]) == ("completed", 40)
+    assert (summary["status"], summary["steps"]) == ("completed", 24)
     assert summary["final_loss"] == metrics[-1]["loss"]
     assert 0 < summary["goodput"] <= 1
     if generations is not None:
@@ -135,7 +136,7 @@ def test_a_killed_worker_costs_no_bits(launcher: Launcher, undisturbed: str) -> 
     runs = launcher.folder / "runs"
     wait_for(lambda: runs.exists() and any(runs.iterdir()), "the run directory is there")
     root = launcher.run_directory()
-    wait_for(lambda: steps(root) >= 10, "ten steps are done")
+    wait_for(lambda: steps(root) >= 6, "six steps are done")
     workers = [e for e in read_lines(root / "events.jsonl") if e["event"] == "worker.begin"]
     victim = next(e["pid"] for e in workers if e["rank"] == 1)
     survivor = next(e["pid"] for e in workers if e["rank"] == 0)
@@ -175,7 +176,7 @@ def test_two_agents_make_one_job(crew: Crew, undisturbed: str) -> None:
 @pytest.mark.parametrize("lost", ["first", "last"])
 def test_a_killed_agent_is_survived(crew: Crew, undisturbed: str, lost: str) -> None:
     agents = {node: crew.agent(node) for node in ("a", "b")}
-    crew.reach(10)
+    crew.reach(6)
     nodes = begun(crew.root)[0]["nodes"]
     victim, other = nodes if lost == "first" else reversed(nodes)
     agents[victim].kill()
@@ -187,7 +188,7 @@ def test_a_killed_agent_is_survived(crew: Crew, undisturbed: str, lost: str) -> 
 
 def test_a_drained_node_leaves_with_75_and_no_step_is_lost(crew: Crew, undisturbed: str) -> None:
     agents = {node: crew.agent(node) for node in ("a", "b")}
-    crew.reach(10)
+    crew.reach(6)
     agents["b"].send_signal(signal.SIGTERM)
     assert crew.launcher.end(agents["b"]).code == 75
     ended = crew.launcher.end(agents["a"])
@@ -213,7 +214,7 @@ def test_notice_to_the_only_node_saves_and_the_next_start_resumes(
     command = ["run", "job.yaml", "--set", "elastic.nodes=1", "--rdzv-id", "r"]
     process = launcher.start([*REMESH, *command])
     root = launcher.folder / "runs" / "r"
-    wait_for(lambda: steps(root) >= 10, "ten steps are done")
+    wait_for(lambda: steps(root) >= 6, "six steps are done")
     process.send_signal(signal.SIGTERM)
     assert launcher.end(process).code == 75
     done = steps(root)
@@ -222,7 +223,7 @@ def test_notice_to_the_only_node_saves_and_the_next_start_resumes(
     summary = check_contract(root, generations=2)
     assert summary["weights_sha256"] == undisturbed
     assert summary["lost_steps"] == 0
-    assert done < 40
+    assert done < 24
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_worker_that_does_not_come_back_is_dumped_killed_and_replaced() -> Non
     assert [i.process for i in story.did(act.Interrupt)] == [1, 2]
     story.hear(facts.Left(1, 1, 3))
     assert story.wait(4.9) == []
-    assert story.wait(0.2) == [act.Dump(2)]
+    assert story.wait(0.2) == [act.Dump(2, "worker.stuck")]
     assert [kill.process for kill in story.wait(0.6)] == [2]
     assert story.wait(60) == []
     story.hear(facts.Exited(2, KILLED))
@@ -194,7 +194,7 @@ def test_the_end_of_the_job_lets_workers_go_and_ends_with_0() -> None:
     story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(3, KILLED))
     assert story.did(act.Depart) == []
     story.hear(facts.Exited(2, Exit(0, None)))
-    assert story.done == [act.Depart(0, "completed", "all done")]
+    assert story.done == [act.Depart(0, "completed", "all done", whole=True)]
     assert story.wait(100) == []
 
 
@@ -245,7 +245,7 @@ def test_a_refused_node_ends_with_2_and_without_a_word() -> None:
     story = Story(LOOP)
     story.hear(facts.Hello(1), facts.Hello(2), facts.TurnedAway("another job"))
     story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
-    assert story.did(act.Depart) == [act.Depart(2, "failed", "another job")]
+    assert story.did(act.Depart) == [act.Depart(2, "failed", "another job", whole=True)]
 
 
 def test_workers_that_never_get_ready_end_the_agent() -> None:
@@ -343,7 +343,9 @@ def test_a_script_that_ends_well_on_every_rank_is_done() -> None:
     assert story.did(act.TellFinished) == []
     story.hear(facts.Exited(2, Exit(0, None)))
     assert story.done == [act.TellFinished(1, "completed", "")]
-    assert story.hear(facts.Ended("completed", "x")) == [act.Depart(0, "completed", "x")]
+    assert story.hear(facts.Ended("completed", "x")) == [
+        act.Depart(0, "completed", "x", whole=True)
+    ]
 
 
 def test_a_script_that_ignores_the_end_is_killed_without_a_dump() -> None:
@@ -360,3 +362,50 @@ def test_a_script_hears_of_a_drain_by_the_same_signal() -> None:
     assert [i.signal for i in story.did(act.Interrupt)] == [signal.SIGUSR1] * 2
     story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(None, signal.SIGUSR1)))
     assert [depart.code for depart in story.did(act.Depart)] == [75]
+
+
+def steps(story: Story, *numbers: int, every: float) -> None:
+    for number in numbers:
+        story.now += every
+        story.hear(*(facts.Stepped(slot.process, 1, number) for slot in story.state.slots))
+
+
+def test_a_hang_ends_the_generation_and_the_one_that_hangs_is_replaced() -> None:
+    story = Story(LOOP).running()
+    steps(story, 1, 2, 3, every=0.1)
+    assert story.state.next_deadline() == pytest.approx(story.now + 30.0)
+    assert story.wait(29.0) == []
+    assert story.wait(1.5) == []
+    story.wait(1.0)
+    assert story.did(act.Dump) == [act.Dump(1, "worker.hung"), act.Dump(2, "worker.hung")]
+    (told,) = story.did(act.TellFailed)
+    assert (told.code, told.signal, told.step) == (None, None, 3)
+    assert [i.process for i in story.did(act.Interrupt)] == [1, 2]
+    story.hear(facts.Began(generation(2)), facts.Left(1, 1, 3))
+    assert story.wait(5.1) == [act.Dump(2, "worker.stuck")]
+    assert [kill.process for kill in story.wait(0.6)] == [2]
+
+
+def test_words_that_were_only_late_are_no_hang() -> None:
+    story = Story(LOOP).running()
+    steps(story, 1, 2, every=0.1)
+    story.wait(1000.0)
+    story.hear(facts.Stepped(1, 1, 3), facts.Stepped(2, 1, 3))
+    assert story.wait(2.0) == []
+    assert story.did(act.TellFailed) == []
+
+
+def test_slow_steps_are_no_hang_and_the_first_may_compile() -> None:
+    story = Story(LOOP).running()
+    assert story.wait(600.0) == []
+    steps(story, 1, 2, 3, 4, every=20.0)
+    assert story.state.next_deadline() == pytest.approx(story.now + 200.0)
+    story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
+    assert story.state.next_deadline() is None
+
+
+def test_a_part_that_is_over_is_not_the_whole() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.TurnedAway("set aside"))
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert [(depart.code, depart.whole) for depart in story.did(act.Depart)] == [(1, False)]

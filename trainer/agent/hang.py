@@ -1,0 +1,58 @@
+"""How long a step may take before it is taken for a hang. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+REMEMBERED_STEPS = 64
+MEDIANS = 10.0
+LEAST_SECONDS = 30.0
+FIRST_STEP_SECONDS = 1800.0
+
+
+class HangWatch:
+    """Watches the slowest rank of a node.
+
+    `seconds` is the bound, None takes ten running medians and at least 30 s. The first step of a
+    generation may compile, so its bound is much longer.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._durations: deque[float] = deque(maxlen=REMEMBERED_STEPS)
+        self._last: float | None = None
+        self._steps = 0
+
+    def begin(self, now: float) -> None:
+        """A generation runs."""
+        self._last, self._steps = now, 0
+
+    def stop(self) -> None:
+        """Nothing is expected any more."""
+        self._last = None
+
+    def step(self, now: float) -> None:
+        """Every rank of this node has done another step."""
+        if self._last is None:
+            return
+        if self._steps:
+            self._durations.append(now - self._last)
+        self._last, self._steps = now, self._steps + 1
+
+    def idle(self, now: float) -> float:
+        """Seconds since the last step."""
+        return 0.0 if self._last is None else now - self._last
+
+    @property
+    def limit(self) -> float:
+        """How long the step that is going on may take."""
+        usual = self._seconds
+        if usual is None:
+            typical = median(self._durations) if self._durations else 0.0
+            usual = max(LEAST_SECONDS, MEDIANS * typical)
+        return usual if self._steps else max(usual, FIRST_STEP_SECONDS)
+
+    def deadline(self) -> float | None:
+        """When the step that is going on is overdue; None when none is."""
+        return None if self._last is None else self._last + self.limit
