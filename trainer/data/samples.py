@@ -12,7 +12,7 @@ from trainer.data.corpus import BYTE_VOCABULARY, Corpus, open_corpus
 from trainer.data.permutation import Permutation
 from trainer.errors import JobError
 from trainer.job import Job
-from trainer.models.factory import call_factory, find_factory
+from trainer.job.factory import call_factory, find_factory
 
 Tokens = npt.NDArray[np.int64]
 

@@ -5,9 +5,8 @@ A factory returns a `ModelSpec`, or a plain module: that one is trained with FSD
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.errors import JobError
 from trainer.job import Job
+from trainer.job.factory import call_factory, find_factory
 from trainer.mesh import decoder_stages
 from trainer.models.init import InitRule
 from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
@@ -140,38 +140,3 @@ def largest_list(module: nn.Module) -> Sequence[nn.Module]:
         return []
     chosen = max(lists, key=lambda part: sum(value.numel() for value in part.parameters()))
     return [child for child in chosen.children() if any(True for _ in child.parameters())]
-
-
-def find_factory(address: str, key: str) -> Callable[..., Any]:
-    """The function at `package.module:function`.
-
-    Raises:
-        JobError: there is none.
-    """
-    module_name, _, function_name = address.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise JobError(
-            f"{key}: can't import {module_name}: {error}; is its directory on PYTHONPATH?"
-        ) from error
-    found: Any = module
-    for part in function_name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise JobError(f"{key}: {module_name} has no function {function_name}")
-    function: Callable[..., Any] = found
-    return function
-
-
-def call_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
-    """Call it with the job's arguments.
-
-    Raises:
-        JobError: the arguments don't fit its parameters.
-    """
-    try:
-        inspect.signature(factory).bind(**arguments)
-    except TypeError as error:
-        raise JobError(f"{what}: its args don't fit: {error}") from None
-    return factory(**arguments)
