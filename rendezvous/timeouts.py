@@ -51,8 +51,8 @@ class Timeouts:
             )
 
     def beat(self, spec: JobSpec) -> float:
-        """How often an agent of the job beats: twice within the time it is believed in."""
-        return 0.45 * spec.beat_timeout
+        """How often an agent of the job beats: twice in the time it is believed in without one."""
+        return 0.5 * spec.beat_timeout
 
     def check(self, spec: JobSpec) -> None:
         """Raises ConfigurationError when the job's own times don't fit to these."""

@@ -14,7 +14,6 @@ from rendezvous.codec import generation_to_wire, spec_from_wire, spec_to_wire
 from rendezvous.errors import MessageError
 from rendezvous.generation import Generation
 from rendezvous.service.actions import Action, Close, Send, Write
-from rendezvous.service.pace import pulse_interval
 from rendezvous.service.translate import event_of
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -37,7 +36,8 @@ class Attendee:
 
 
 class Job:
-    """`service` is the address that welcomes; `pulse` the shortest time between two pulses."""
+    """`service` is the address that welcomes; `pulse` how soon after
+    its welcome an agent hears something again, in seconds."""
 
     def __init__(self, run_id: str, *, service: str, pulse: float, most_nodes: int) -> None:
         self.run_id = run_id
@@ -96,8 +96,7 @@ class Job:
         if former is not None:
             self._streams.pop(former.stream, None)
         self._remember(identity, join.resume_key)
-        pulse = pulse_interval(self._pulse, len(self._streams))
-        welcome = wire.Welcome(service=self._service, pulse_ms=int(1000 * pulse))
+        welcome = wire.Welcome(service=self._service, pulse_ms=int(1000 * self._pulse))
         actions = [_send([stream], welcome=welcome), *self._carry_out(effects)]
         if former is not None:
             actions.append(Close(former.stream))

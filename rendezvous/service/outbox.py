@@ -9,13 +9,17 @@ MAX_MESSAGES = 1024
 
 
 class Outbox:
-    """Encoded messages for one stream, in order. An agent that does not read is cut off."""
+    """Encoded messages for one stream, in order. An agent that does not read is cut off.
 
-    __slots__ = ("_closed", "_messages", "_waiting", "spoke", "stream")
+    `spoke` is when it was last told something, `promise` how many seconds after that it was told
+    to expect the next word at the latest.
+    """
 
-    def __init__(self, stream: int, now: float) -> None:
-        self.stream = stream
+    __slots__ = ("_closed", "_messages", "_waiting", "promise", "spoke")
+
+    def __init__(self, now: float, promise: float) -> None:
         self.spoke = now
+        self.promise = promise
         self._messages: deque[bytes] = deque()
         self._closed = False
         self._waiting: asyncio.Future[None] | None = None

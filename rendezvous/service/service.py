@@ -148,8 +148,9 @@ class Service:
             pulse = wire.ServiceMessage(pulse=wire.Pulse(next_ms=int(1000 * interval)))
             message = pulse.SerializeToString()
             for outbox in self._outboxes.values():
-                if now - outbox.spoke > interval - HOUSEKEEPING:
+                if now - outbox.spoke > outbox.promise - HOUSEKEEPING:
                     outbox.put(message, now)
+                    outbox.promise = interval
             for run_id, keeper in list(self._keepers.items()):
                 await self._look_after(run_id, keeper, leadership, now)
             self.metrics.jobs(len(self._keepers))
@@ -194,7 +195,7 @@ class Service:
             first = None
         if first is None:
             return
-        outbox = Outbox(stream, self._loop.time())
+        outbox = Outbox(self._loop.time(), self._timeouts.pulse)
         opened = self._open(stream, outbox, first, token)
         if not isinstance(opened, Keeper):
             await write(opened.SerializeToString())

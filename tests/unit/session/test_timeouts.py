@@ -41,4 +41,4 @@ def test_a_job_that_no_agent_could_be_back_for_is_refused() -> None:
 
 
 def test_two_beats_are_sent_within_the_time_a_node_is_believed_in() -> None:
-    assert 2 * Timeouts().beat(JobSpec(beat_timeout=1.0)) < 1.0
+    assert 2 * Timeouts().beat(JobSpec(beat_timeout=1.0)) <= 1.0

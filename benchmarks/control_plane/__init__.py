@@ -1,0 +1,1 @@
+"""What benchmarks/rendezvous.py is made of."""
