@@ -25,6 +25,13 @@ def spec_to_wire(spec: JobSpec) -> wire.JobSpec:
 
 def spec_from_wire(message: wire.JobSpec) -> JobSpec:
     """Raises MessageError when the values don't make a spec."""
+    return _spec(message.SerializeToString(deterministic=True))
+
+
+# All nodes of a job bring the same one.
+@lru_cache(maxsize=256)
+def _spec(data: bytes) -> JobSpec:
+    message = wire.JobSpec.FromString(data)
     try:
         return JobSpec(**{name: getattr(message, name) for name in _SPEC_FIELDS})
     except ValueError as error:
