@@ -1,0 +1,70 @@
+"""Mirrors between two agents, over a real socket."""
+
+from __future__ import annotations
+
+import socket
+
+import numpy as np
+import pytest
+
+from trainer.agent.mirrors import MirrorServer, send_mirror
+from trainer.checkpoint.staging import FORMAT, Slots, read_description
+
+
+@pytest.fixture
+def slot(tmp_path):
+    slot = Slots(tmp_path / "mine" / "own-0").free()
+    assert slot is not None
+    memory = slot.memory(5000)
+    memory[:5000] = np.arange(5000) % 251
+    description = {
+        "format": FORMAT,
+        "slot": str(slot.path),
+        "held_bytes": 5000,
+        "version": 7,
+        "mirror": True,
+    }
+    return slot.publish(description, pending=False)
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = MirrorServer(tmp_path / "theirs", "127.0.0.1", b"secret")
+    yield server
+    server.close()
+
+
+def test_a_mirror_arrives_whole(tmp_path, slot, server):
+    assert send_mirror(slot, "node-own-0", server.endpoint, b"secret") == 5000
+    (arrived,) = (tmp_path / "theirs" / "from-node-own-0").glob("*.json")
+    assert read_description(arrived)["version"] == 7
+    copy = np.fromfile(arrived.with_suffix(".stage"), dtype=np.uint8)[:5000]
+    assert (copy == np.arange(5000) % 251).all()
+
+
+def test_two_mirrors_take_turns_so_that_one_is_always_whole(tmp_path, slot, server):
+    for _ in range(3):
+        send_mirror(slot, "node-own-0", server.endpoint, b"secret")
+    assert len(list((tmp_path / "theirs" / "from-node-own-0").glob("*.json"))) == 2
+
+
+def test_a_stranger_is_refused_and_leaves_nothing(tmp_path, slot, server):
+    with pytest.raises(ConnectionError):
+        send_mirror(slot, "node-own-0", server.endpoint, b"a guess")
+    assert not list((tmp_path / "theirs").glob("*/*.json"))
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", "x" * 300])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, slot, server, name):
+    with pytest.raises(ConnectionError):
+        send_mirror(slot, name, server.endpoint, b"secret")
+    assert not list(tmp_path.glob("theirs/**/*.json"))
+
+
+def test_a_sender_that_breaks_off_leaves_nothing_visible(tmp_path, slot, server):
+    host, port = server.endpoint.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.recv(16)
+        connection.sendall(b'{"name": "n", "description": {"held_bytes": 50}, "digest": ')
+    send_mirror(slot, "node-own-0", server.endpoint, b"secret")
+    assert [path.parent.name for path in tmp_path.glob("theirs/*/*.json")] == ["from-node-own-0"]
