@@ -11,6 +11,7 @@ import array
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class WorkerEnd:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._buffer = LineBuffer()
+        self._sending = threading.Lock()
 
     @classmethod
     def from_environment(cls) -> WorkerEnd:
@@ -57,7 +59,8 @@ class WorkerEnd:
 
     def send(self, message: Message) -> None:
         """Raises OSError when the agent is gone."""
-        self._connection.sendall(encode(message))
+        with self._sending:
+            self._connection.sendall(encode(message))
 
     def receive(self) -> Iterator[tuple[Message, list[int]]]:
         """Yield messages, each with the descriptors that came with it, until the agent is gone."""

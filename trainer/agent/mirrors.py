@@ -81,9 +81,9 @@ class MirrorServer:
                 if slot is None:
                     raise CheckpointError("no slot is free")
                 memory = slot.memory(size)
-                view = memoryview(memory)[:size]
+                view = memory.data[:size]
                 while view:
-                    count = stream.readinto(view)  # type: ignore[attr-defined]
+                    count = stream.readinto(view)
                     if not count:
                         raise ValueError("the sender broke off")
                     view = view[count:]

@@ -63,7 +63,7 @@ def square_sum(gradients: Sequence[torch.Tensor], exponent: int) -> SquareSum:
     high = low = 0
     scale = math.ldexp(1.0, LIMB_BITS)
     for gradient in gradients:
-        for chunk in gradient.reshape(-1).split(CHUNK_ELEMENTS):
+        for chunk in torch.split(gradient.reshape(-1), CHUNK_ELEMENTS):
             # |g| / 2^e < 1 has 24 significant bits, so its square is exact in a float64.
             squares = chunk.double().mul_(math.ldexp(1.0, -exponent)).square_().mul_(scale)
             whole = squares.floor()

@@ -75,7 +75,12 @@ def parallelize(
         if tp.size() > 1:
             loss_is_cut = _cut_tensors(spec, module, job, tp)
         blocks = spec.blocks(module)
-        recompute_blocks(blocks, section.activation_checkpoint)
+        recompute_blocks(
+            blocks,
+            section.activation_checkpoint,
+            # The reference decoder's dropout draws no random numbers.
+            keep_generator=job.model.factory is not None,
+        )
         if job.compile.enabled:
             compile_blocks(blocks, job.compile)
         folds += shard(module, blocks, mesh, section, exact=job.train.exact)

@@ -48,7 +48,7 @@ class WholeModel:
                 self._model.set_reshard_after_backward(last)
             with loss_context(self._cut_loss):
                 loss = self._loss(self._model(inputs, sample_keys), wanted)
-                loss.backward()
+                torch.autograd.backward(loss)
             losses.append(loss.detach())
         return losses
 

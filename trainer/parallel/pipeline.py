@@ -17,6 +17,7 @@ from torch.distributed.pipelining.schedules import (
     ScheduleInterleavedZeroBubble,
     ScheduleZBVZeroBubble,
 )
+from torch.distributed.pipelining.stage import _PipelineStageBase
 
 from trainer.models.spec import Stage
 
@@ -58,7 +59,7 @@ def build_schedule(
     The shapes (tensors on meta) are known beforehand, so that no first microbatch has to be
     sent through the pipeline to find them.
     """
-    stages = [
+    stages: list[_PipelineStageBase] = [
         PipelineStage(
             module,
             stage.index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,24 +25,18 @@ _KEPT = {
 """What `selective` keeps: matrix products, attention and communication are dear to repeat."""
 
 
-def recompute_blocks(blocks: Iterable[nn.Module], policy: str) -> None:
-    """Make each block recompute its activations, in place and without renaming its parameters."""
+def recompute_blocks(blocks: Iterable[nn.Module], policy: str, *, keep_generator: bool) -> None:
+    """Make each block recompute its activations, in place and without renaming its parameters.
+
+    `keep_generator` has the second pass draw the random numbers of the first.
+    """
     if policy == "none":
         return
-    options = (
-        {"context_fn": partial(create_selective_checkpoint_contexts, _keep)}
-        if policy == "selective"
-        else {}
-    )
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": keep_generator}
+    if policy == "selective":
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep)
     for block in blocks:
-        # Dropout here draws no random numbers, so there is no generator state to keep.
-        block.forward = partial(  # type: ignore[method-assign]
-            checkpoint,
-            block.forward,
-            use_reentrant=False,
-            preserve_rng_state=False,
-            **options,
-        )
+        block.forward = partial(checkpoint, block.forward, **options)
 
 
 def _keep(_context: object, operation: object, *_args: object, **_kwargs: object) -> object:

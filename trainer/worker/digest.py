@@ -30,7 +30,7 @@ def weights_sha256(training: Training) -> str:
             assert full is not None
             data = full.contiguous().cpu()
             hasher.update(f"{name}\0{dtype}\0{shape}\0".encode())
-            hasher.update(data.reshape(-1).view(torch.uint8).numpy())
+            hasher.update(data.reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest() if rank == 0 else ""
 
 
@@ -39,10 +39,11 @@ def _inventory(
 ) -> list[tuple[str, int, str, tuple[int, ...]]]:
     """(name, the first rank that holds it, dtype, shape) of every parameter, in name order."""
     rank = dist.get_rank()
-    leads = training.mesh.get_coordinate() or []
+    coordinate = training.mesh.get_coordinate()
+    assert coordinate is not None
     mine = (
         [(name, rank, str(value.dtype), list(value.shape)) for name, value in own.items()]
-        if not any(leads[1:])
+        if not any(coordinate[1:])
         else []
     )
     everything = Exchange(rank, dist.get_world_size(), None).all_gather(mine)

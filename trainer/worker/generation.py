@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import time
 from dataclasses import dataclass
@@ -333,7 +334,8 @@ def identity(job: Job) -> dict[str, Any]:
     """What a checkpoint must share with the job that reads it: the model, and nothing else."""
     if job.model.factory is not None:
         return {"factory": job.model.factory}
-    return {"model": "llama"}
+    sizes = dataclasses.asdict(job.model.sizes())
+    return {"model": "llama"} | {key: value for key, value in sizes.items() if key != "dropout"}
 
 
 def lost_contact(error: RuntimeError) -> bool:

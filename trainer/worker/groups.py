@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from trainer.mesh import MeshPlan
@@ -29,7 +30,7 @@ def local_device(local_rank: int) -> torch.device:
 
 def generation_store(
     endpoint: str, listening_socket: int | None, generation: int, timeout: timedelta
-) -> dist.Store:
+) -> Store:
     """Connect to the generation's store; serve it where a listening socket was handed to us.
 
     The agent listens before the generation is published, so no client ever dials too early and
@@ -37,7 +38,7 @@ def generation_store(
     into compiled graphs, and a new one would miss the compile cache (pytorch #189330).
     """
     host, _, port = endpoint.rpartition(":")
-    store = dist.TCPStore(
+    store = TCPStore(
         host,
         int(port),
         is_master=listening_socket is not None,
@@ -45,7 +46,7 @@ def generation_store(
         wait_for_workers=False,
         master_listen_fd=listening_socket,
     )
-    return dist.PrefixStore(f"generation/{generation}", store)
+    return PrefixStore(f"generation/{generation}", store)
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 
 from trainer.exact import Round
 from trainer.parallel.piece import total
@@ -75,6 +78,14 @@ def _run_piece(training: Training, step: int, work: Round) -> float | None:
     counts = work.counts(training.dp_rank)
     if not counts:
         targets = targets.new_full(targets.shape, IGNORED)
+    # For models that draw random numbers of their own: keyed by the piece, never by the rank.
+    torch.manual_seed(piece_seed(training.job.run.seed, int(keys[0])))
     device = training.device
     losses = training.run_piece(tokens.to(device), targets.to(device), keys.to(device))
     return total(losses) if counts and training.reports_loss else None
+
+
+def piece_seed(seed: int, first_sample: int) -> int:
+    """64 bits from the run's seed and the first sample of a piece. Pure."""
+    digest = hashlib.blake2b(f"{seed}/{first_sample}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
