@@ -12,6 +12,7 @@ One line of JSON each. Unknown fields are ignored, so that a later version may a
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from urllib.parse import quote
 
 from rendezvous.store import Change, Entry
 from rendezvous.torchrun.rounds import NO_ROUND, End, Node, Round, View
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,12 @@ class Table:
         return View(nodes=dict(self.nodes), current=self.current, over=self.over)
 
     def _set(self, key: str, entry: Entry | None) -> None:
+        try:
+            self._read(key, entry)
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("%s is not ours, and ignored: %r", key, error)
+
+    def _read(self, key: str, entry: Entry | None) -> None:
         if key.startswith(self.keys.nodes):
             node = key.removeprefix(self.keys.nodes)
             if entry is None:

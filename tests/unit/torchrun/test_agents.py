@@ -197,3 +197,20 @@ def test_a_round_costs_one_write_an_agent() -> None:
         await store.close()
 
     run(story())
+
+
+def test_what_others_write_there_disturbs_nobody() -> None:
+    async def story() -> None:
+        store = Counting()
+        agents = [Agent(store, name, terms(2, 3)) for name in "ab"]
+        await agreed(agents, 1)
+        for key in (KEYS.node("x"), KEYS.ended, f"{KEYS.state}other"):
+            for value in (b"", b"\xff", b"[]", b"{}", b"null"):
+                await store.put(key, value)
+        agents.append(Agent(store, "c", terms(2, 3)))
+        await agreed(agents, 2)
+        for agent in agents:
+            await agent.leave()
+        await store.close()
+
+    run(story())
