@@ -1,57 +1,98 @@
-"""Who writes what: each box once, spread over the ranks that hold it by bytes. Pure."""
+"""Who writes what: each box once, spread over the ranks that hold it by bytes. Pure.
+
+Tensors that a rank holds alike (the same layer's weight in eight layers, and its moments) are
+planned as one group, so that a plan for thousands of ranks takes seconds.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, cut_rows
 from trainer.errors import CheckpointError
 
-CUT_BYTES = 16 << 20
+LEAST_CUT = 4 << 20
+CUTS_OF_SHARE = 32
 BLOCK_BYTES = 4 << 20
 MAX_BLOCKS = 1 << 20
 
 Held = tuple[str, tuple[int, ...], tuple[Box, ...]]
-Layout = Mapping[str, Held]
+Names = tuple[str, ...]
 
 
-def assign(layouts: Sequence[Layout]) -> list[list[BoxEntry]]:
-    """Who writes what: for each rank, in the order of its file, the boxes it writes.
+class Group(NamedTuple):
+    """Tensors of one element type and shape, of which a rank holds, or writes, the same boxes."""
 
-    `layouts[rank]` tells what the rank holds: name -> (element type, whole shape, boxes). A box
-    that several ranks hold is written once; a large one is cut by rows among them. Raises
+    dtype: str
+    shape: tuple[int, ...]
+    boxes: tuple[Box, ...]
+    names: Names
+
+
+class _Family(NamedTuple):
+    """One box of a group of tensors, and the ranks that hold it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    box: Box
+    names: Names
+    ranks: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of one of the tensors."""
+        return math.prod(self.box.sizes) * ELEMENT_TYPES[self.dtype].size
+
+
+def grouped(held: Mapping[str, Held]) -> list[Group]:
+    """What a rank holds (name -> element type, whole shape, boxes), alike ones together."""
+    groups: dict[Held, list[str]] = {}
+    for name, kind in held.items():
+        groups.setdefault(kind, []).append(name)
+    return [Group(*kind, tuple(sorted(names))) for kind, names in groups.items()]
+
+
+def assign(layouts: Sequence[Sequence[Group]]) -> list[list[Group]]:
+    """What each rank writes. `layouts[rank]` is what it holds, each name in one group of it.
+
+    A box that several ranks hold is written once; a large one is cut by rows among them. Raises
     CheckpointError when two ranks disagree about a tensor.
     """
-    kinds: dict[str, tuple[str, tuple[int, ...], int]] = {}
-    holders: dict[tuple[str, Box], list[int]] = {}
-    for rank, layout in enumerate(layouts):
-        for name, (dtype, shape, boxes) in layout.items():
-            kind = kinds.setdefault(name, (dtype, shape, rank))
-            if kind[:2] != (dtype, shape):
-                raise CheckpointError(
-                    f"ranks disagree about {name!r}: rank {kind[2]} has {kind[0]} {list(kind[1])}, "
-                    f"rank {rank} has {dtype} {list(shape)}"
-                )
-            for box in boxes:
-                holders.setdefault((name, box), []).append(rank)
-    assigned: list[list[BoxEntry]] = [[] for _ in layouts]
+    families = _families(layouts)
+    total = sum(family.bytes * len(family.names) for family in families)
+    limit = max(LEAST_CUT, total // max(len(layouts), 1) // CUTS_OF_SHARE)
+    assigned: list[list[Group]] = [[] for _ in layouts]
     loads = [0] * len(layouts)
-    shared: list[tuple[BoxEntry, Sequence[int]]] = []
-    for (name, box), ranks in holders.items():
-        entry = BoxEntry(name, kinds[name][0], kinds[name][1], box)
-        if len(ranks) == 1:
-            assigned[ranks[0]].append(entry)
-            loads[ranks[0]] += entry.bytes
+    shared = []
+    for family in families:
+        if len(family.ranks) == 1:
+            rank = family.ranks[0]
+            assigned[rank].append(Group(family.dtype, family.shape, (family.box,), family.names))
+            loads[rank] += family.bytes * len(family.names)
         else:
-            shared.extend((part, ranks) for part in _parts(entry, len(ranks)))
-    shared.sort(key=lambda item: (-item[0].bytes, item[0].name, item[0].box))
-    _spread(shared, assigned, loads)
-    for entries in assigned:
-        entries.sort(key=file_order)
+            shared.extend(_parts(family, limit))
+    shared.sort(key=lambda family: (-family.bytes, family.names, family.box))
+    for family in shared:
+        _spread(family, assigned, loads)
     return assigned
+
+
+def entries_of(groups: Iterable[Group]) -> list[BoxEntry]:
+    """The boxes of groups, in the order of a file."""
+    return sorted(
+        (
+            BoxEntry(name, group.dtype, group.shape, box)
+            for group in groups
+            for box in group.boxes
+            for name in group.names
+        ),
+        key=file_order,
+    )
 
 
 def file_order(entry: BoxEntry) -> tuple[int, str, Box]:
@@ -59,32 +100,65 @@ def file_order(entry: BoxEntry) -> tuple[int, str, Box]:
     return -ELEMENT_TYPES[entry.dtype].size, entry.name, entry.box
 
 
-def _parts(entry: BoxEntry, ranks: int) -> list[BoxEntry]:
-    boxes = cut_rows(entry.box, min(ranks, -(-entry.bytes // CUT_BYTES)))
-    return [BoxEntry(entry.name, entry.dtype, entry.shape, box) for box in boxes]
-
-
-def _spread(
-    shared: Sequence[tuple[BoxEntry, Sequence[int]]],
-    assigned: list[list[BoxEntry]],
-    loads: list[int],
-) -> None:
-    heaps: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    for entry, ranks in shared:
-        key = tuple(ranks)
-        heap = heaps.get(key)
-        if heap is None:
-            heap = heaps[key] = [(loads[rank], rank) for rank in ranks]
-            heapq.heapify(heap)
-        load, rank = heap[0]
-        while load != loads[rank]:
-            heapq.heapreplace(heap, (loads[rank], rank))
-            load, rank = heap[0]
-        loads[rank] += entry.bytes
-        heapq.heapreplace(heap, (loads[rank], rank))
-        assigned[rank].append(entry)
-
-
 def block_bytes(total: int) -> int:
     """Bytes that one checksum covers: 4 MiB, or more where a manifest would grow past a million."""
     return max(BLOCK_BYTES, 1 << (-(-total // MAX_BLOCKS) - 1).bit_length() if total else 0)
+
+
+def _families(layouts: Sequence[Sequence[Group]]) -> list[_Family]:
+    refined = _refinement(group.names for layout in layouts for group in layout)
+    kinds: dict[Names, tuple[str, tuple[int, ...], int]] = {}
+    holders: dict[tuple[Names, Box], list[int]] = {}
+    for rank, layout in enumerate(layouts):
+        for group in layout:
+            for names in refined[group.names]:
+                kind = kinds.setdefault(names, (group.dtype, group.shape, rank))
+                if kind[0] != group.dtype or kind[1] != group.shape:
+                    raise CheckpointError(
+                        f"ranks disagree about {names[0]!r}: rank {kind[2]} has {kind[0]} "
+                        f"{list(kind[1])}, rank {rank} has {group.dtype} {list(group.shape)}"
+                    )
+                for box in group.boxes:
+                    holders.setdefault((names, box), []).append(rank)
+    return [
+        _Family(*kinds[names][:2], box, names, tuple(ranks))
+        for (names, box), ranks in holders.items()
+    ]
+
+
+def _refinement(used: Iterable[Names]) -> dict[Names, list[Names]]:
+    """Each group of names as groups that no rank's groups cut across."""
+    groups = list(dict.fromkeys(used))
+    seen_in: dict[str, list[int]] = {}
+    for index, names in enumerate(groups):
+        for name in names:
+            seen_in.setdefault(name, []).append(index)
+    refined = {}
+    for names in groups:
+        parts: dict[tuple[int, ...], list[str]] = {}
+        for name in names:
+            parts.setdefault(tuple(seen_in[name]), []).append(name)
+        refined[names] = [tuple(part) for part in parts.values()]
+    return refined
+
+
+def _parts(family: _Family, limit: int) -> list[_Family]:
+    count = min(len(family.ranks), -(-family.bytes // limit))
+    if count <= 1:
+        return [family]
+    return [family._replace(box=box) for box in cut_rows(family.box, count)]
+
+
+def _spread(family: _Family, assigned: list[list[Group]], loads: list[int]) -> None:
+    """Give each tensor of the family to the holder that has least to write so far."""
+    size = family.bytes
+    heap = [(loads[rank], rank) for rank in family.ranks]
+    heapq.heapify(heap)
+    taken: dict[int, list[str]] = {}
+    for name in family.names:
+        load, rank = heap[0]
+        heapq.heapreplace(heap, (load + size, rank))
+        taken.setdefault(rank, []).append(name)
+    for rank, names in taken.items():
+        loads[rank] += size * len(names)
+        assigned[rank].append(Group(family.dtype, family.shape, (family.box,), tuple(names)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from typing import Any
 import xxhash
 
 from trainer.checkpoint.datafile import BoxEntry
+from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.outcome import failure, raise_failure
-from trainer.checkpoint.plan import Layout, assign, block_bytes
+from trainer.checkpoint.plan import Group, assign, block_bytes, entries_of, grouped
 from trainer.checkpoint.tensors import LocalTensor
 from trainer.errors import CheckpointError
 
@@ -60,10 +62,12 @@ class Planner:
         busy: bool = False,
     ) -> Agreement:
         """Collective. Raises, on every rank, any rank's `fault`; CheckpointError for a layout."""
-        layout = {
-            name: [item.dtype, item.shape, [part.box for part in item.parts]]
-            for name, item in local.items()
-        }
+        layout = grouped(
+            {
+                name: (item.dtype, item.shape, tuple(part.box for part in item.parts))
+                for name, item in local.items()
+            }
+        )
         digest = xxhash.xxh3_128_hexdigest(json.dumps(layout).encode())
         token = secrets.token_hex(4) if self._exchange.rank == 0 else ""
         same = self._share is not None and digest == self._digest
@@ -73,40 +77,41 @@ class Planner:
         cached = all(row[0] for row in rows)
         if not cached:
             self._share = None
-            self._share = self._new_share(layout, local)
+            self._share = self._new_share(layout)
             self._digest = digest
         assert self._share is not None
         attempt = f"v{version:08d}-g{self._generation:05d}-{rows[0][2]}"
         return Agreement(attempt, self._share, any(row[1] for row in rows), cached)
 
-    def _new_share(self, layout: JSON, local: Mapping[str, LocalTensor]) -> Share:
+    def _new_share(self, layout: JSON) -> Share:
         gathered = self._exchange.gather(layout)
         kinds: Kinds = {}
         writers: list[int] = []
         shares: list[JSON] | None = None
         if gathered is not None:
-            layouts = [layout_of(rows) for rows in gathered]
-            kinds = {name: held[:2] for layout in layouts for name, held in layout.items()}
+            layouts = [[group_of(row) for row in rows] for rows in gathered]
+            kinds = {n: group[:2] for layout in layouts for group in layout for n in group.names}
             try:
                 plan = assign(layouts)
             except CheckpointError as error:
                 shares = [failure(error)] * len(layouts)
             else:
-                block = block_bytes(sum(entry.bytes for entries in plan for entry in entries))
-                writers = [rank for rank, entries in enumerate(plan) if entries]
-                shares = [[block, [[e.name, *e.box] for e in entries]] for entries in plan]
+                total = sum(_bytes(dtype, shape) for dtype, shape in kinds.values())
+                writers = [rank for rank, groups in enumerate(plan) if groups]
+                shares = [[block_bytes(total), groups] for groups in plan]
         share = self._exchange.scatter(shares)
         raise_failure(share)
-        entries = [
-            BoxEntry(name, local[name].dtype, local[name].shape, Box(tuple(o), tuple(s)))
-            for name, o, s in share[1]
-        ]
+        entries = entries_of(group_of(row) for row in share[1])
         return Share(share[0], entries, kinds, writers)
 
 
-def layout_of(rows: Mapping[str, JSON]) -> Layout:
-    """A rank's layout from its JSON."""
-    return {
-        name: (dtype, tuple(shape), tuple(Box(tuple(o), tuple(s)) for o, s in boxes))
-        for name, (dtype, shape, boxes) in rows.items()
-    }
+def group_of(row: JSON) -> Group:
+    """A group of tensors from its JSON."""
+    dtype, shape, boxes, names = row
+    return Group(
+        dtype, tuple(shape), tuple(Box(tuple(o), tuple(s)) for o, s in boxes), tuple(names)
+    )
+
+
+def _bytes(dtype: str, shape: Sequence[int]) -> int:
+    return math.prod(shape) * ELEMENT_TYPES[dtype].size

@@ -13,7 +13,7 @@ from trainer.checkpoint.datafile import lay_out, metadata
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, Cut, local_parts, slices
 from trainer.checkpoint.manifest import Manifest
-from trainer.checkpoint.plan import Layout, assign
+from trainer.checkpoint.plan import Held, assign, entries_of, grouped
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.store import Store
 from trainer.checkpoint.transfer import Wanted, block_sums, read
@@ -40,7 +40,7 @@ class Mesh:
     shape: tuple[int, ...]
     cuts: Mapping[str, Sequence[Cut | None]]
 
-    def layouts(self, tensors: Mapping[str, Whole]) -> list[Layout]:
+    def layouts(self, tensors: Mapping[str, Whole]) -> list[dict[str, Held]]:
         return [
             {
                 name: (
@@ -69,7 +69,8 @@ def save(
 ) -> Manifest:
     """What all ranks of the mesh would write, and the manifest of it."""
     receipts = []
-    for rank, entries in enumerate(assign(mesh.layouts(tensors))):
+    plan = assign([grouped(held) for held in mesh.layouts(tensors)])
+    for rank, entries in enumerate(map(entries_of, plan)):
         layout = lay_out(entries, metadata(version, 1, "attempt"))
         data = [bytes_of(tensors[entry.name], entry.box) for entry in entries]
         path = f"data/attempt/{rank:05d}.safetensors"

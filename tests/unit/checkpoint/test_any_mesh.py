@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.checkpoint.simulated import Mesh, Whole, bytes_of, load, save
+from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, Cut
 from trainer.checkpoint.manifest import decode, encode
-from trainer.checkpoint.plan import assign
+from trainer.checkpoint.plan import Held, assign, entries_of, grouped
 from trainer.checkpoint.store import LocalStore
 from trainer.errors import CheckpointError
 
@@ -66,10 +67,14 @@ def test_any_mesh_reads_what_any_other_wrote(
     store.remove_tree(".")
 
 
+def planned(held: list[dict[str, Held]]) -> list[list[BoxEntry]]:
+    return [entries_of(groups) for groups in assign([grouped(of_rank) for of_rank in held])]
+
+
 def test_replicas_are_written_once_and_spread_by_bytes() -> None:
     box = Box((0,), (10,))
     layout = {f"t{i}": ("float32", (10,), (box,)) for i in range(40)}
-    plan = assign([layout] * 4)
+    plan = planned([layout] * 4)
     names = sorted(entry.name for entries in plan for entry in entries)
     assert names == sorted(layout)
     assert [len(entries) for entries in plan] == [10] * 4
@@ -78,14 +83,14 @@ def test_replicas_are_written_once_and_spread_by_bytes() -> None:
 def test_a_large_replica_is_cut_among_its_holders() -> None:
     rows = 1 << 12
     layout = {"big": ("float32", (rows, 1 << 13), (Box((0, 0), (rows, 1 << 13)),))}
-    plan = assign([layout] * 4)
+    plan = planned([layout] * 4)
     assert [sum(entry.bytes for entry in entries) for entries in plan] == [rows << 13] * 4
 
 
 def test_what_one_rank_alone_holds_lightens_its_share_of_the_rest() -> None:
     own = {"own": ("uint8", (100,), (Box((0,), (100,)),))}
     shared = {f"s{i}": ("uint8", (10,), (Box((0,), (10,)),)) for i in range(10)}
-    plan = assign([own | shared, shared])
+    plan = planned([own | shared, shared])
     assert [sum(entry.bytes for entry in entries) for entries in plan] == [100, 100]
 
 
@@ -93,7 +98,7 @@ def test_ranks_that_disagree_are_named() -> None:
     one = {"w": ("float32", (4,), (Box((0,), (2,)),))}
     two = {"w": ("float32", (5,), (Box((2,), (2,)),))}
     with pytest.raises(CheckpointError, match=r"'w': rank 0 has float32 \[4\], rank 1 has"):
-        assign([one, two])
+        planned([one, two])
 
 
 def test_a_tensor_that_no_one_holds_whole_is_not_saved(tmp_path: Path) -> None:
@@ -104,3 +109,16 @@ def test_a_tensor_that_no_one_holds_whole_is_not_saved(tmp_path: Path) -> None:
     tensors = {"w": Whole("float32", np.zeros((8, 4), dtype=np.uint8))}
     with pytest.raises(CheckpointError, match=r"do not hold all of 'w': its boxes hold 4 .* of 8"):
         save(LocalStore(tmp_path), tensors, Gap((2,), {"w": [Cut(0)]}))
+
+
+def test_groups_that_differ_between_ranks_are_written_once_all_the_same() -> None:
+    """The same box of `b` is alike `a` on one rank, alike `c` on the other."""
+    box, half = (Box((0,), (4,)),), (Box((0,), (2,)),)
+    one = {"a": ("uint8", (4,), box), "b": ("uint8", (4,), box), "c": ("uint8", (4,), half)}
+    two = {"c": ("uint8", (4,), box), "b": ("uint8", (4,), box)}
+    plan = planned([one, two])
+    assert sorted(entry.name for entries in plan for entry in entries if entry.box == box[0]) == [
+        "a",
+        "b",
+        "c",
+    ]
