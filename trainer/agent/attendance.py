@@ -18,6 +18,7 @@ from trainer.agent.launch import Launch, Loop, Script
 from trainer.errors import JobError
 
 LOOPBACK = "127.0.0.1"
+ALONE_PATIENCE = 60.0
 SIGNAL_EXIT_BASE = 128
 
 
@@ -68,12 +69,16 @@ class Attendance:
         from rendezvous.service import embedded
 
         asked = self._launch.membership
+        options = dict(asked.options)
+        if not asked.endpoints:
+            # The service is a part of this very process: its silence would be our own.
+            options |= {"beat_timeout": ALONE_PATIENCE, "leader_grace": ALONE_PATIENCE}
         try:
             spec = JobSpec(
                 min_nodes=asked.min_nodes,
                 max_nodes=asked.max_nodes,
                 max_restarts=asked.max_restarts,
-                **asked.options,
+                **options,
             )
             session = Session(
                 asked.endpoints or (await self._stack.enter_async_context(embedded()),),

@@ -31,4 +31,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything worth keeping is with the agent; taking torch down in order takes seconds.
+    os._exit(code)
