@@ -332,7 +332,14 @@ class Agent:
                 case act.Depart():
                     self._depart(action)
                 case _:
+                    if isinstance(action, act.TellLeft) and self._state.draining:
+                        await self._hand_over()
                     await self._attendance.tell(action)
+
+    async def _hand_over(self) -> None:
+        """A node that goes says so once another one has its state."""
+        if self._keeping is not None:
+            await self._keeping.handed_over(self._launch.drain_seconds)
 
     def _depart(self, end: act.Depart) -> None:
         self._record.flush_status(end.status, self._hands.workers(), force=True)

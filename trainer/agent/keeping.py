@@ -69,10 +69,10 @@ class Keeping:
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
 
-    async def handed_over(self) -> None:
-        """Wait until every mirror that was on its way has arrived, or failed to."""
-        while self._sending:
-            await asyncio.wait(self._sending)
+    async def handed_over(self, seconds: float) -> None:
+        """Wait until every mirror that was on its way has arrived or failed to, at most so long."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=seconds)
 
     def close(self) -> None:
         """Finish what is being saved, and give the memory back."""
