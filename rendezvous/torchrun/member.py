@@ -68,6 +68,7 @@ class Member:
         before = self._table.current.number
         await self._announce(before + 1, endpoint, deadline)
         while not self._table.closed:
+            self._changed.clear()
             current = self._table.current
             if current.number > before and self.node in current.members:
                 return current
@@ -118,6 +119,7 @@ class Member:
         """Wait until the store answers and the rounds are known."""
         loop = asyncio.get_running_loop()
         while not self._heard:
+            self._changed.clear()
             try:
                 await self._store.get(self._keys.round)
                 await self._change(deadline - loop.time())
@@ -176,7 +178,7 @@ class Member:
                 log.warning("%s can't renew its lease: %s", self.node, error)
 
     async def _change(self, seconds: float | None) -> None:
-        self._changed.clear()
+        """Wait for news since `_changed` was cleared, which is to be done before looking."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()

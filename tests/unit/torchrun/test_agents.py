@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -28,26 +30,36 @@ class Counting(MemoryStore):
         return await super().txn(guards, writes)
 
 
-class Wire:
-    """One agent's way to the store, which can be cut."""
+CALLS = {"get", "list", "put", "txn", "grant", "keep_alive", "revoke"}
 
-    def __init__(self, store: MemoryStore) -> None:
+
+class Wire:
+    """One agent's way to the store: it takes time both ways, and can be cut."""
+
+    def __init__(self, store: MemoryStore, seed: object = 0) -> None:
         self._store = store
+        self._delays = random.Random(str(seed))
         self.cut = False
 
-    def __getattr__(self, name: str) -> object:
-        if self.cut and name in {"get", "list", "put", "txn", "grant", "keep_alive", "revoke"}:
+    def __getattr__(self, name: str) -> Any:
+        there = getattr(self._store, name)
+        if name not in CALLS:
+            return there
 
-            async def fail(*_: object, **__: object) -> None:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            if self.cut:
                 raise StoreUnavailable("cut")
+            await asyncio.sleep(self._delays.uniform(0.001, 0.01))
+            answer = await there(*arguments, **options)
+            await asyncio.sleep(self._delays.uniform(0.001, 0.01))
+            return answer
 
-            return fail
-        return getattr(self._store, name)
+        return call
 
 
 class Agent:
     def __init__(self, store: MemoryStore, name: str, terms: Terms) -> None:
-        self.wire = Wire(store)
+        self.wire = Wire(store, name)
         self.member = Member(self.wire, KEYS, terms, node=name, ttl=TTL)  # type: ignore[arg-type]
         self.rounds: list[Round] = []
         self.task = asyncio.create_task(self.live())
@@ -131,7 +143,7 @@ def test_a_spare_waits_without_end_and_takes_a_place() -> None:
         agents = [Agent(store, name, terms(2, 2)) for name in "ab"]
         await agreed(agents, 1)
         spare = Agent(store, "c", terms(2, 2))
-        await asyncio.sleep(900.0)
+        await asyncio.sleep(200.0)
         assert not spare.task.done()
         assert not spare.rounds
         agents[0].die()
@@ -180,18 +192,18 @@ def test_a_store_that_never_answers_is_told_apart() -> None:
 def test_a_round_costs_one_write_an_agent() -> None:
     async def story() -> None:
         store = Counting()
-        agents = [Agent(store, f"n{i}", terms(100, 100)) for i in range(101)]
-        await asyncio.sleep(30.0)
+        agents = [Agent(store, f"n{i}", terms(40, 40)) for i in range(41)]
+        await asyncio.sleep(20.0)
         trained = [agent for agent in agents if agent.rounds]
-        assert len(trained) == 100
+        assert len(trained) == 40
         before = store.writes
-        assert before <= 101 + 101 + 1, "one each, each one's attempt to lead, and the round"
-        await asyncio.sleep(30.0)
+        assert before <= 41 + 41 + 1, "one each, each one's attempt to lead, and the round"
+        await asyncio.sleep(20.0)
         assert store.writes == before, "nothing is written while all goes well"
         trained[-1].die()
         alive = [agent for agent in agents if agent is not trained[-1]]
         await agreed(alive, 2)
-        assert store.writes - before <= 100 + 3
+        assert store.writes - before <= 40 + 3
         for agent in alive:
             await agent.leave()
         await store.close()
