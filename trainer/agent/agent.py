@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers, signal_name
+from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.slot import Policy
 from trainer.agent.state import AgentState
@@ -101,6 +103,7 @@ class Agent:
         self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
         self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)
         self._keeping: Keeping | None = None
+        self._ready_file = ReadyFile.named_in(os.environ)
         self._failures: list[Failure] = []
         self._waiting = ""
         self._outcome: Outcome | None = None
@@ -147,6 +150,7 @@ class Agent:
         if isinstance(fact, facts.Began):
             await self._on_generation(fact.generation)
         await self._carry_out(self._state.step(fact, now))
+        self._ready_file.set(self._state.inside_generation and not self._state.ending)
         if self._record.flush_status(self._word(), self._hands.workers()):
             self._attendance.report({"state": self._word(), "step": str(self._record.step)})
 

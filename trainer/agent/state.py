@@ -143,6 +143,16 @@ class AgentState:
         return self.generation is not None and self.generation.group_rank(self.node) is not None
 
     @property
+    def inside_generation(self) -> bool:
+        """Whether every worker of this node is in the newest generation."""
+        return (
+            self.member
+            and self.generation is not None
+            and self._running == self.generation.number
+            and all(slot.inside for slot in self.slots)
+        )
+
+    @property
     def ending(self) -> bool:
         return self._ending is not None
 

@@ -8,21 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.deploy import names, rules, schema
-from trainer.deploy.api import PLACES, Cluster
+from trainer.deploy.api import Cluster
 from trainer.deploy.change import Patch, adopted, draining, scaling, submission
 from trainer.deploy.plan import Request
 from trainer.deploy.render import render
 from trainer.deploy.view import View, lines, look, troubles
-from trainer.errors import ClusterUnreachable, JobError
+from trainer.errors import ClusterRefused, ClusterUnreachable, JobError
 
 Say = Callable[[str], None]
 
 POLL_SECONDS = 2.0
 GONE_SECONDS = 120.0
-OWNED_KINDS = (
-    "Job", "JobSet", "Deployment", "PodDisruptionBudget", "Service", "ConfigMap", "RoleBinding",
-    "Role", "ServiceAccount",
-)  # fmt: skip
+COMMON_KINDS = ("PodDisruptionBudget", "Service", "ConfigMap")
+KINDS = {
+    "job": ("Job", *COMMON_KINDS),
+    "jobset": ("JobSet", *COMMON_KINDS),
+    "spot": ("Job", "Deployment", *COMMON_KINDS, "RoleBinding", "Role", "ServiceAccount"),
+}
+OWNED_KINDS = ("JobSet", *KINDS["spot"])
 
 
 def check(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str] = ()) -> list[str]:
@@ -33,11 +36,11 @@ def check(manifests: Sequence[Mapping[str, Any]], versions: Sequence[str] = ()) 
 
 def see(cluster: Cluster, name: str) -> View:
     """The job as the cluster has it now."""
-    job, jobset = cluster.get("Job", name), None
-    deployment = cluster.get("Deployment", f"{name}-agents")
-    if job is None and deployment is None:
-        found = cluster.list("JobSet", names.selector(name))
-        jobset = found[0] if found else None
+    job, jobset, deployment = cluster.get("Job", name), None, None
+    if job is None:
+        jobset = _if_allowed(lambda: cluster.get("JobSet", name))
+    if jobset is None and (job is None or _target(job) == "spot"):
+        deployment = _if_allowed(lambda: cluster.get("Deployment", f"{name}-agents"))
     pods = cluster.list("Pod", names.agents_selector(name))
     return look(name, deployment or job or jobset, job or jobset, pods)
 
@@ -145,7 +148,7 @@ def drain(cluster: Cluster, name: str, node: str | None, *, say: Say) -> None:
 def delete(cluster: Cluster, name: str, *, say: Say) -> int:
     """Remove everything of the job; how many objects there were."""
     gone = 0
-    for kind in OWNED_KINDS:
+    for kind in KINDS.get(see(cluster, name).target, OWNED_KINDS):
         for one in cluster.list(kind, names.selector(name)):
             if cluster.delete(kind, one["metadata"]["name"]):
                 say(f"{kind}/{one['metadata']['name']} deleted")
@@ -189,13 +192,25 @@ def logs(
         raise failures[0]
 
 
+def _target(handle: Mapping[str, Any]) -> str:
+    return str((handle["metadata"].get("annotations") or {}).get(names.TARGET, ""))
+
+
+def _if_allowed(ask: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Who may not see a kind has none of it: nobody needs rights for targets not used."""
+    try:
+        return ask()
+    except ClusterRefused:
+        return None
+
+
 def _send(cluster: Cluster, patch: Patch) -> None:
     cluster.merge(patch.kind, patch.name, patch.body, patch.subresource)
 
 
 def _wait_until_gone(cluster: Cluster, name: str) -> None:
     end = time.monotonic() + GONE_SECONDS
-    while any(cluster.list(kind, names.selector(name)) for kind in ("Job", "JobSet", "Deployment")):
+    while see(cluster, name).state != "missing":
         if time.monotonic() > end:
             raise ClusterUnreachable(f"{name} is still being deleted after {GONE_SECONDS:g} s")
         time.sleep(POLL_SECONDS / 4)
@@ -206,6 +221,3 @@ def _what_happened(answer: Mapping[str, Any]) -> str:
     if metadata.get("generation", 1) > 1:
         return "updated"
     return "applied" if metadata.get("resourceVersion") else "would be applied"
-
-
-assert set(OWNED_KINDS) <= PLACES.keys()

@@ -10,14 +10,13 @@ The downward API fills in these variables; the agent's flags refer to them:
     POD_INDEX      --label index=…: the completion index; empty in a Deployment
     POD_TOPOLOGY   the label that `elastic.topology` names, where it is another one
 
-The other way round there is one file: the agent keeps the one that REMESH_READY_FILE names exactly
-while every worker of this node is inside a generation, and a readiness probe looks for it.
+The other way round there is one file (`trainer.agent.readiness`): the agent keeps the one that
+REMESH_READY_FILE names exactly while every worker of this node is inside a generation, and a
+readiness probe looks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from trainer.deploy import names
@@ -30,30 +29,6 @@ _FACTS = {
     "POD_REGION": (names.REGION, f"metadata.labels['{names.REGION}']"),
     "POD_INDEX": ("index", f"metadata.annotations['{names.COMPLETION_INDEX}']"),
 }
-
-
-class ReadyFile:
-    """The file by which a readiness probe sees that this node is inside a generation."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._ready: bool | None = None
-
-    @classmethod
-    def named_in(cls, environ: Mapping[str, str]) -> ReadyFile:
-        """The one that the environment names; without a name, nothing is ever written."""
-        return cls(Path(environ[READY_FILE]) if environ.get(READY_FILE) else None)
-
-    def set(self, ready: bool) -> None:
-        """Raises OSError when the file can't be made. Costs nothing when nothing changes."""
-        if self._path is None or ready == self._ready:
-            return
-        if ready:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-        else:
-            self._path.unlink(missing_ok=True)
-        self._ready = ready
 
 
 def pod_environment(job: Job) -> list[dict[str, Any]]:

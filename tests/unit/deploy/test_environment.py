@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.unit.deploy.jobs import make_job
-from trainer.deploy import ReadyFile
-from trainer.deploy.environment import identity_arguments, pod_environment
+from trainer.agent.readiness import VARIABLE, ReadyFile
+from trainer.deploy.environment import READY_FILE, identity_arguments, pod_environment
 from trainer.deploy.quantity import half, value
 
 
@@ -56,6 +56,7 @@ def test_the_ready_file_comes_and_goes(tmp_path):
 def test_the_ready_file_is_named_by_the_environment(tmp_path):
     ReadyFile.named_in({"REMESH_READY_FILE": str(tmp_path / "ready")}).set(True)
     assert (tmp_path / "ready").exists()
+    assert READY_FILE == VARIABLE
 
 
 @pytest.mark.parametrize(
