@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from trainer.deploy import actions, schema
 from trainer.deploy.api import Cluster
-from trainer.deploy.plan import Request
+from trainer.deploy.plan import Request, plan
 from trainer.deploy.render import render, to_yaml
 from trainer.errors import ClusterError, JobError
 from trainer.job import Job, load
@@ -66,17 +66,29 @@ def _validate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _validate(args: argparse.Namespace) -> int:
     request = _request(args)
-    targets = [args.target or request.job.kubernetes.target]
     versions = args.kubernetes_version or schema.newest_versions()
+    settled = plan(request)
     manifests = render(request)
     found = actions.check(manifests, versions)
     if found:
         raise JobError("\n".join(found))
+    if settled.job.trains:
+        _check_mesh(settled.job)
     _say(
-        f"{args.job}: {len(manifests)} objects for target {targets[0]}, "
+        f"{args.job}: {len(manifests)} objects for target {settled.target}, "
         f"good for Kubernetes {', '.join(versions)}"
     )
     return 0
+
+
+def _check_mesh(job: Job) -> None:
+    """Raises JobError when the job's ranks fit no mesh, with the fewest nodes or with the most."""
+    from trainer.mesh import NodeSlots, plan_job
+
+    slots = job.elastic.nproc_per_node
+    assert isinstance(slots, int)
+    for count in {job.elastic.min_nodes, job.elastic.max_nodes}:
+        plan_job(job, [NodeSlots(node=str(index), slots=slots) for index in range(count)])
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:
