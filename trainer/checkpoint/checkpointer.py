@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from trainer.checkpoint import log, transfer
 from trainer.checkpoint.attempt import adopt
-from trainer.checkpoint.datafile import lay_out, metadata
+from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
@@ -25,7 +25,7 @@ from trainer.checkpoint.outcome import failure, raise_failure
 from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
-from trainer.checkpoint.staging import Slots
+from trainer.checkpoint.staging import Slot, Slots
 from trainer.checkpoint.store import Store, open_store
 from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
 from trainer.checkpoint.writer import write_opening
@@ -177,28 +177,26 @@ class Checkpointer:
         if when_busy == "wait" and not self._slots.wait(self._slots.all_free, WAIT_SECONDS):
             logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
         slot = self._slots.free()
-        agreed = self._planner.agree(version, local, fault=self._fault, busy=slot is None)
+        last, room, fault = self._planner.last, None, self._fault
+        if slot is not None and last is not None and fault is None:
+            room, fault = _room(slot, local, last.entries, mirror)
+        agreed = self._planner.agree(version, local, fault=fault, busy=slot is None)
         if agreed.busy or slot is None:
             if self._rank == 0:
                 logger.warning("version %d is not saved: an earlier save is on its way", version)
             return None
-        written = agreed.share.entries
-        rest = rest_of(local, written) if mirror else []
-        tag = metadata(version, self._generation, agreed.attempt)
-        fault: JSON = None
-        try:
-            memory = slot.memory(room_for(written, rest, tag))
-        except CheckpointError as error:
-            fault = failure(error)
-        for row in self._exchange.all_gather(fault):
-            raise_failure(row)
+        if room is None or not agreed.cached:
+            room, fault = _room(slot, local, agreed.share.entries, mirror)
+            for row in self._exchange.all_gather(fault):
+                raise_failure(row)
+        assert room is not None
         return stage(
             slot,
-            memory,
+            room.memory,
             local,
-            written,
-            rest,
-            tag,
+            agreed.share.entries,
+            room.rest,
+            metadata(version, self._generation, agreed.attempt),
             self._description(version, agreed, values, write) | {"mirror": mirror},
             pending=write,
             overlap=overlap,
@@ -328,6 +326,23 @@ class Checkpointer:
             "values": dict(values),
             "commit": commit,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    memory: Bytes
+    rest: Sequence[BoxEntry]
+
+
+def _room(
+    slot: Slot, local: Mapping[str, LocalTensor], written: Sequence[BoxEntry], mirror: bool
+) -> tuple[_Room | None, JSON]:
+    """The slot's memory for what is written and, for mirrors, the rest; or why there is none."""
+    rest = rest_of(local, written) if mirror else []
+    try:
+        return _Room(slot.memory(room_for(written, rest)), rest), None
+    except CheckpointError as error:
+        return None, failure(error)
 
 
 def _candidates(store: Store, fault: JSON, version: int | None) -> Generator[JSON, None, None]:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 JSON = Any
+FRAME_BYTES = 512
 
 
 class Exchange:
@@ -42,10 +43,24 @@ class Exchange:
         return [_decoded(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
     def all_gather(self, value: JSON) -> list[JSON]:
-        """Every rank's value at every rank, in rank order. For small values."""
+        """Every rank's value at every rank, in rank order. One collective where all are small."""
         if self.world_size == 1:
             return [value]
-        mine, lengths = self._framed(value)
+        device = self._device()
+        payload = _encoded(value)
+        frame = torch.zeros(FRAME_BYTES, dtype=torch.uint8)
+        frame[:8] = torch.tensor([payload.numel()]).view(torch.uint8)
+        if payload.numel() <= FRAME_BYTES - 8:
+            frame[8 : 8 + payload.numel()] = payload
+        mine = frame.to(device)
+        frames = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(frames, mine, group=self._group)
+        received = [frame.cpu() for frame in frames]
+        lengths = [int(frame[:8].view(torch.int64)) for frame in received]
+        if max(lengths) <= FRAME_BYTES - 8:
+            pairs = zip(received, lengths, strict=True)
+            return [_decoded(frame[8 : 8 + length]) for frame, length in pairs]
+        mine = torch.nn.functional.pad(payload, (0, max(lengths) - payload.numel())).to(device)
         rows = [torch.empty_like(mine) for _ in range(self.world_size)]
         dist.all_gather(rows, mine, group=self._group)
         return [_decoded(row[:length]) for row, length in zip(rows, lengths, strict=True)]

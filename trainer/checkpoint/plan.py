@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
@@ -55,6 +55,14 @@ def grouped(held: Mapping[str, Held]) -> list[Group]:
     for name, kind in held.items():
         groups.setdefault(kind, []).append(name)
     return [Group(*kind, tuple(sorted(names))) for kind, names in groups.items()]
+
+
+def group_of(row: Any) -> Group:
+    """A group of tensors from its JSON."""
+    dtype, shape, boxes, names = row
+    return Group(
+        dtype, tuple(shape), tuple(Box(tuple(o), tuple(s)) for o, s in boxes), tuple(names)
+    )
 
 
 def assign(layouts: Sequence[Sequence[Group]]) -> list[list[Group]]:

@@ -14,9 +14,8 @@ import xxhash
 from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.exchange import Exchange
-from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.outcome import failure, raise_failure
-from trainer.checkpoint.plan import Group, assign, block_bytes, entries_of, grouped
+from trainer.checkpoint.plan import assign, block_bytes, entries_of, group_of, grouped
 from trainer.checkpoint.tensors import LocalTensor
 from trainer.errors import CheckpointError
 
@@ -52,6 +51,11 @@ class Planner:
         self._generation = generation
         self._digest = ""
         self._share: Share | None = None
+
+    @property
+    def last(self) -> Share | None:
+        """What the next agreement will most likely be."""
+        return self._share
 
     def agree(
         self,
@@ -103,14 +107,6 @@ class Planner:
         raise_failure(share)
         entries = entries_of(group_of(row) for row in share[1])
         return Share(share[0], entries, kinds, writers)
-
-
-def group_of(row: JSON) -> Group:
-    """A group of tensors from its JSON."""
-    dtype, shape, boxes, names = row
-    return Group(
-        dtype, tuple(shape), tuple(Box(tuple(o), tuple(s)) for o, s in boxes), tuple(names)
-    )
 
 
 def _bytes(dtype: str, shape: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from trainer.errors import CheckpointError
 
 JSON = Any
 REST_ALIGNMENT = 64
+HEADER_SLACK = 8192
 
 
 class Staged:
@@ -113,11 +114,11 @@ def stage(
     return Staged(int(description["version"]), size, copy, overlap)
 
 
-def room_for(
-    written: Sequence[BoxEntry], rest: Sequence[BoxEntry], metadata: dict[str, str]
-) -> int:
-    """The bytes a slot needs for these boxes."""
-    return _after(lay_out(written, metadata), rest)[1]
+def room_for(written: Sequence[BoxEntry], rest: Sequence[BoxEntry]) -> int:
+    """The bytes that a slot needs for these boxes, at most."""
+    header = lay_out(written, {}).header
+    data = sum(entry.bytes for entry in (*written, *rest))
+    return len(header) + HEADER_SLACK + data + REST_ALIGNMENT
 
 
 def _after(layout: FileLayout, rest: Sequence[BoxEntry]) -> tuple[list[int], int]:

@@ -123,8 +123,10 @@ def _write_part(store: Store, staged: JSON) -> None:
     try:
         data = staged_bytes(staged["slot"], staged["bytes"])
         _check_tag(data, staged)
-        store.write(staged["path"], [data.data])
-        account = receipt(staged["path"], staged["bytes"], staged["boxes"], _sums(data, staged))
+        with ThreadPoolExecutor(1) as pool:
+            sums = pool.submit(_sums, data, staged)
+            store.write(staged["path"], [data.data])
+        account = receipt(staged["path"], staged["bytes"], staged["boxes"], sums.result())
     except (OSError, CheckpointError) as error:
         account = {"error": f"rank {staged['rank']} can't write: {error}"}
         write_receipt(store, staged["attempt"], staged["rank"], account)
