@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from rendezvous.errors import OutcomeUnknown, StoreUnavailable
@@ -96,10 +97,11 @@ class RemoteStore:
         await self._call(lambda: self._database.memory.revoke(lease), OutcomeUnknown)
 
     async def watch(self, prefix: str, *, start: int) -> AsyncGenerator[Changes | Compacted, None]:
-        async for told in self._database.memory.watch(prefix, start=start):
-            await asyncio.sleep(self._network.delay(STORE, self._host))
-            await self._network.passable(STORE, self._host)
-            yield told
+        async with aclosing(self._database.memory.watch(prefix, start=start)) as changes:
+            async for told in changes:
+                await asyncio.sleep(self._network.delay(STORE, self._host))
+                await self._network.passable(STORE, self._host)
+                yield told
 
     async def close(self) -> None:
         pass
@@ -109,7 +111,8 @@ class RemoteStore:
         if self.dead:
             raise StoreUnavailable(f"{self._host} is dead")
         network = self._network
-        if not network.reaches(self._host, STORE) or not self._database.up:
+        away = not network.reaches(self._host, STORE) or not self._database.up
+        if away and network.rng.random() < 0.7:
             await asyncio.sleep(network.rng.choice((0.001, 0.05, DEADLINE)))
             raise StoreUnavailable("no connection")
         request = asyncio.ensure_future(self._carry(act))

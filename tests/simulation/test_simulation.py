@@ -39,7 +39,7 @@ def chunks(first: int, count: int) -> list[list[int]]:
     return [every[i : i + CHUNK] for i in range(0, len(every), CHUNK)]
 
 
-@pytest.mark.parametrize("several", chunks(0, 100), ids=lambda several: f"{several[0]}-")
+@pytest.mark.parametrize("several", chunks(0, 75), ids=lambda several: f"{several[0]}-")
 def test_histories(several):
     for seed in several:
         play(seed)

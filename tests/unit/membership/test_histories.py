@@ -253,7 +253,12 @@ class World:
             agent.silent = True
         self.send(event, delayed=delayed)
         if agent.connected and agent.member:
+            # What it has said about this generation, it says again.
             self.send(self.listening(agent))
+            if agent.phase == "running":
+                self.send(Running(generation=agent.heard, **agent.who()))
+            if agent.phase == "left":
+                self.send(Left(generation=agent.heard, version=7, **agent.who()))
         if agent.connected and agent.draining and not agent.gone:
             self.send(DrainAsked(grace=20.0, reason="SIGTERM", **agent.who()))
 
@@ -489,7 +494,7 @@ class Histories(RuleBasedStateMachine):
         if view.active and view.generation is not None and not finishing:
             here = {node.node for node in able}
             assert {member.node for member in view.generation.members} <= here
-            assert len(view.generation.members) == fitting
+            assert len(view.generation.members) == fitting, f"room for more: {view}"
 
 
 class TestHistories(Histories.TestCase):
