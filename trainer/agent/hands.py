@@ -17,6 +17,9 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.telemetry import RunDirectory
 
+SHOW_VARIABLE = "REMESH_SHOW_WORKERS"
+"""Set to anything: all that workers print also goes to the console, behind generation and rank."""
+
 
 class Hands:
     """Holds the workers by the agent's own numbers. Unknown numbers are ignored: the process has
@@ -37,6 +40,7 @@ class Hands:
         self._workers: dict[int, Worker] = {}
         self._console = ConsoleWriter()
         self._warden = Warden()
+        self._show_all = bool(os.environ.get(SHOW_VARIABLE))
         self._errors = tempfile.TemporaryDirectory(prefix="remesh-")
         self.staging: Path | None = None
 
@@ -53,9 +57,9 @@ class Hands:
         assert isinstance(kind, Loop)
         env = {"OMP_NUM_THREADS": "1"} if self._launch.slots > 1 else {}
         env |= {**os.environ, **kind.env, **self._warden.environment()}
-        worker = Worker(
-            number, kind.argv, env, Pump(self._console), ended=self._finish, heard=self._heard
-        )
+        shown = Stream.BOTH if self._show_all else Stream.NONE
+        pump = Pump(self._console, shown=shown, prefixed=shown, prefix="[waiting] ")
+        worker = Worker(number, kind.argv, env, pump, ended=self._finish, heard=self._heard)
         worker.standby = standby
         if standby:
             worker.process.background(True)
@@ -78,6 +82,8 @@ class Hands:
             worker = self._workers[number]
         worker.state = "entering" if isinstance(self._launch.workers, Loop) else "running"
         worker.place(generation.number, place.rank, local_rank, log)
+        if self._show_all:
+            worker.pump.tag(f"[g{generation.number} rank{place.rank}] ")
         if worker.standby:
             worker.standby = False
             worker.process.background(False)
@@ -188,7 +194,7 @@ class Hands:
         return Pump(
             self._console,
             shown=shown,
-            prefixed=tee & shown,
+            prefixed=shown if self._show_all else tee & shown,
             separate=redirected | tee,
             prefix=prefix,
         )

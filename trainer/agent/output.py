@@ -92,6 +92,10 @@ class Pump:
         for stream, pipe in self._pipes.items():
             asyncio.get_running_loop().add_reader(pipe, self._ready, stream)
 
+    def tag(self, prefix: str) -> None:
+        """What stands before each prefixed line from now on."""
+        self._prefix = prefix.encode()
+
     def log_to(self, path: Path) -> None:
         """From now on into `path`; what came before the first file goes there too."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

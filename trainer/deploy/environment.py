@@ -12,7 +12,8 @@ The downward API fills in these variables; the agent's flags refer to them:
 
 The other way round there is one file (`trainer.agent.readiness`): the agent keeps the one that
 REMESH_READY_FILE names exactly while every worker of this node is inside a generation, and a
-readiness probe looks for it.
+readiness probe looks for it. REMESH_SHOW_WORKERS has the agent copy what workers print to the pod's
+log, each line behind `[g<generation> rank<rank>]`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from trainer.deploy import names
 from trainer.job import Job
 
 READY_FILE = "REMESH_READY_FILE"
+SHOW_WORKERS = "REMESH_SHOW_WORKERS"
 _FACTS = {
     "POD_MACHINE": (names.HOSTNAME, "spec.nodeName"),
     "POD_ZONE": (names.ZONE, f"metadata.labels['{names.ZONE}']"),
@@ -36,7 +38,7 @@ def pod_environment(job: Job) -> list[dict[str, Any]]:
     env = [_field("POD_NAME", "metadata.name"), _field("POD_IP", "status.podIP")]
     env += [_field(variable, path) for variable, (_, path) in _facts(job).items()]
     values = {READY_FILE: names.READY_FILE, "HOME": names.TEMPORARY, "USER": "remesh"}
-    values["PYTHONUNBUFFERED"] = "1"
+    values |= {SHOW_WORKERS: "1", "PYTHONUNBUFFERED": "1"}
     return env + [{"name": name, "value": value} for name, value in values.items()]
 
 

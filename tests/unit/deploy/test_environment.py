@@ -7,8 +7,9 @@ import re
 import pytest
 
 from tests.unit.deploy.jobs import make_job
+from trainer.agent.hands import SHOW_VARIABLE
 from trainer.agent.readiness import VARIABLE, ReadyFile
-from trainer.deploy.environment import READY_FILE, identity_arguments, pod_environment
+from trainer.deploy.environment import READY_FILE, SHOW_WORKERS, identity_arguments, pod_environment
 from trainer.deploy.quantity import half, value
 
 
@@ -56,7 +57,7 @@ def test_the_ready_file_comes_and_goes(tmp_path):
 def test_the_ready_file_is_named_by_the_environment(tmp_path):
     ReadyFile.named_in({"REMESH_READY_FILE": str(tmp_path / "ready")}).set(True)
     assert (tmp_path / "ready").exists()
-    assert READY_FILE == VARIABLE
+    assert (READY_FILE, SHOW_WORKERS) == (VARIABLE, SHOW_VARIABLE)
 
 
 @pytest.mark.parametrize(
