@@ -63,14 +63,16 @@ class Replica:
         self._task: asyncio.Task[None] | None = None
         self.service: Service | None = None
         self._store: RemoteStore | None = None
+        self._stopping = False
 
     @property
     def up(self) -> bool:
-        return self._task is not None
+        """Whether its process is there; until it is gone, it can't be started again."""
+        return self._task is not None or self._stopping
 
     @property
     def leads(self) -> bool:
-        return self.up and self.service is not None and self.service.led.is_set()
+        return self._task is not None and self.service is not None and self.service.led.is_set()
 
     def start(self) -> None:
         self._store = RemoteStore(self._database, self._network, self.host)
@@ -94,20 +96,24 @@ class Replica:
         task, self._task = self._task, None
         if task is None or self._store is None:
             return
+        self._stopping = True
         self._store.dead = True
         self._network.stop_listening(self.host)
         task.cancel()
         await asyncio.wait([task])
+        self._stopping = False
 
     async def hand_over(self) -> None:
         """As SIGTERM does it."""
         task, self._task = self._task, None
         if task is None or self.service is None:
             return
+        self._stopping = True
         await self.service.leave(0.5)
         self._network.stop_listening(self.host)
         task.cancel()
         await asyncio.wait([task])
+        self._stopping = False
 
 
 class Channels:
