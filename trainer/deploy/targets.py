@@ -20,7 +20,7 @@ from trainer.deploy.pod import (
 )
 from trainer.job.kubernetes import RoleSection
 
-COORDINATOR_CPU, COORDINATOR_MEMORY = "50m", "128Mi"
+COORDINATOR_CPU, COORDINATOR_MEMORY = "50m", "256Mi"
 DEADLINE_MARGIN = 60
 NOT_COUNTED = [names.EXIT_DRAINED, names.EXIT_TERMINATED]
 

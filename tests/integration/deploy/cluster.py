@@ -272,7 +272,8 @@ class _StatefulSet(_Controller):
             index: self.cluster.address(20_000 + index) for index in range(self.spec["replicas"])
         }
         for index, address in self.own.items():
-            name = f"{self.name}-{index}.{self.spec['serviceName']}"
+            namespace = self.manifest["metadata"]["namespace"]
+            name = f"{self.name}-{index}.{self.spec['serviceName']}.{namespace}.svc"
             self.cluster.world.addresses[name] = address
 
     def reconcile(self) -> None:
