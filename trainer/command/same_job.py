@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 IDENTITY = ("name", "model", "data", "train", "entrypoint")
-MAY_CHANGE = ("train.stop_at", "train.microbatches", "train.exact", "train.spike")
+MAY_CHANGE = ("train.stop_at", "train.microbatches", "train.exact")
 
 
 def differences(old_text: str, new_text: str) -> list[str]:

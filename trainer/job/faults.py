@@ -12,16 +12,16 @@ from trainer.job.section import Duration, Section
 Kind = Literal[
     "kill", "stop", "hang", "raise", "exit", "slow", "nan", "drain", "disconnect", "agent-kill"
 ]
-Point = Literal[
-    "before-backward", "in-fold", "before-norm", "after-norm", "in-apply", "after-apply", "in-save"
-]
+Point = Literal["before-backward", "in-fold", "before-norm", "after-norm", "after-apply", "in-save"]
 
 
 class Fault(Section):
     """One failure: at a step of a rank, or at random with a rate."""
 
     kind: Kind = Field(description="What happens.")
-    step: int | None = Field(None, ge=0, description="The step in which it happens.")
+    step: int | None = Field(
+        None, gt=0, description="The step in which it happens, counted from 1."
+    )
     rank: int | None = Field(
         None, ge=0, description="The global rank it befalls; null draws one at random."
     )

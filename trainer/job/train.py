@@ -69,16 +69,10 @@ class TrainSection(Section):
     clip: float | None = Field(
         None, gt=0, description="Largest norm of the whole gradient; null does not clip."
     )
-    spike: float | None = Field(
-        None,
-        gt=1,
-        description="A loss or gradient norm beyond this multiple of its running median counts "
-        "as a bad number; null looks only for numbers that are not finite.",
-    )
-    on_bad_numbers: Literal["skip", "rollback", "stop"] = Field(
+    on_bad_numbers: Literal["skip", "stop"] = Field(
         "skip",
-        description="What to do with a step of bad numbers: skip its update, go back to the "
-        "last mirror and skip its batch, or stop.",
+        description="What to do with a step whose loss or gradient norm is not finite: pass over "
+        "its update, or end the job as failed.",
     )
     log_every: int = Field(1, gt=0, description="Steps between two lines of progress.")
 

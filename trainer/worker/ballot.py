@@ -7,6 +7,7 @@ numbers below 2^53, and each loss has one rank that gives it while all others gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,10 @@ class Verdict:
     norm: float
     leave: bool = False
     save: bool = False
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 def agree(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
+import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,21 +21,24 @@ from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep
 from trainer.checkpoint.stager import Staged
 from trainer.data import Batches
-from trainer.errors import GenerationOver
+from trainer.errors import GenerationOver, WorkerError
 from trainer.job import Job
 from trainer.mesh import MeshPlan
 from trainer.models.spec import ModelSpec
 from trainer.worker.build import Training
 from trainer.worker.digest import weights_sha256
+from trainer.worker.faults import POINTS, Faults, Here
 from trainer.worker.groups import process_groups
 from trainer.worker.inbox import Enter, Inbox
 from trainer.worker.interrupt import Interruption
 from trainer.worker.learning_rate import learning_rate
 from trainer.worker.mirrors import find_mirrors
 from trainer.worker.restore import Held, restore
-from trainer.worker.state import ModelState, plain_values
+from trainer.worker.state import ModelState, plain_values, shard_of
 from trainer.worker.step import Applied, train_step
 from trainer.worker.survivor import roll_forward
+
+log = logging.getLogger(__name__)
 
 LOST_CONTACT = ("gloo", "NCCL", "Connection", "Broken pipe", "Socket")
 """Words of the messages with which torch's collectives tell that a peer is gone."""
@@ -91,6 +96,13 @@ class GenerationRun:
         self._interruption = Interruption(order.generation)
         self._last: Applied | None = None
         self._staged: Staged | None = None
+        self._faults = Faults(
+            around.job.faults,
+            seed=around.job.run.seed,
+            marks=Path(order.run_directory) / "faults",
+            poison=self._poison,
+            disconnect=lambda: self._interruption.strike("a fault that the job asked for"),
+        )
         self.past = past
 
     def __call__(self) -> Left | Finished:
@@ -237,6 +249,8 @@ class GenerationRun:
                 training, wish=self._around.inbox.wish(self._order.generation), at=self._pass
             )
             self._report(applied)
+            if not applied.verdict.finite:
+                self._report_bad_numbers(applied)
             ends, leaves = state.version == last, applied.verdict.leave
             write = self._is_due(job.checkpoint.every) or (leaves and applied.verdict.save)
             if not ends and (write or leaves or self._is_due(job.elastic.mirror_every)):
@@ -264,11 +278,45 @@ class GenerationRun:
             },
         )
 
+    def _report_bad_numbers(self, applied: Applied) -> None:
+        """Say that a step updated nothing. Raises WorkerError where the job wants to end then."""
+        said = f"step {applied.step}: loss {applied.verdict.loss}, norm {applied.verdict.norm}"
+        if self._around.job.train.on_bad_numbers == "stop":
+            raise WorkerError(f"{said}; train.on_bad_numbers is stop")
+        if self._rank == 0:
+            log.warning("%s; its update is passed over", said)
+            self._around.channel.send(
+                {
+                    "type": "event",
+                    "event": "step.skipped",
+                    "generation": self._order.generation,
+                    "step": applied.step,
+                }
+            )
+
     def _pass(self, point: str) -> None:
         self._interruption.check()
+        if self._around.job.faults:
+            self._faults.at(self._here(point))
         if point == "agreed":
             # What was being copied while the step computed is about to change.
             self._land()
+
+    def _here(self, point: str) -> Here:
+        assert self.past is not None
+        return Here(
+            rank=self._rank,
+            world_size=self._plan.size,
+            node=self._order.node,
+            generation=self._order.generation,
+            step=self.past.version + (0 if point in ("applied", "saving") else 1),
+            point=POINTS[point],
+        )
+
+    def _poison(self) -> None:
+        assert self.past is not None
+        for gradient in self.past.gradients()[:1]:
+            shard_of(gradient).fill_(math.nan)
 
     def _is_due(self, every: int) -> bool:
         assert self.past is not None
@@ -277,6 +325,8 @@ class GenerationRun:
     def _keep(self, training: Training, checkpointer: Checkpointer, *, write: bool) -> None:
         """Copy the state to where it outlives this process; with `write`, save it from there."""
         self._land()
+        if write:
+            self._pass("saving")
         state, job = training.state, self._around.job
         values = plain_values(
             state,

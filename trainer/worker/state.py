@@ -63,11 +63,19 @@ class ModelState:
         self.optimizer.zero_grad(set_to_none=True)
 
     def apply(self, verdict: Verdict) -> None:
-        """Clip and update this rank's shards.
+        """Clip and update this rank's shards; numbers that are not finite update nothing.
 
         Nothing here waits for another rank, and nothing interrupts it, so a version is either
         made or not.
         """
+        if verdict.finite:
+            self._update(verdict)
+        self.drop_gradients()
+        self.version += 1
+        self.gradients_whole = False
+        self.verdict, self.made_by = None, verdict
+
+    def _update(self, verdict: Verdict) -> None:
         if self._train.clip is not None:
             # The same float64 on every rank, so that every shard is scaled by the same bits.
             factor = min(1.0, self._train.clip / (verdict.norm + 1e-6))
@@ -75,10 +83,6 @@ class ModelState:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._train, self.version)
         self.optimizer.step()
-        self.drop_gradients()
-        self.version += 1
-        self.gradients_whole = False
-        self.verdict, self.made_by = None, verdict
 
 
 def shard_of(value: Tensor) -> Tensor:
