@@ -50,7 +50,8 @@ def strikes(fault: Fault, here: Here, seed: int) -> bool:
     `step` counts from 1, as in metrics.jsonl. A fault without rank or node draws one rank; one
     with a rate strikes each rank in each step by chance, the same in every repetition.
     """
-    if fault.point != here.point:
+    # There is no number to spoil before the gradients are there.
+    if here.point != ("before-norm" if fault.kind == "nan" else fault.point):
         return False
     if fault.generation is not None and fault.generation != here.generation:
         return False

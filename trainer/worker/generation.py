@@ -44,6 +44,9 @@ LOST_CONTACT = ("gloo", "NCCL", "Connection", "Broken pipe", "Socket")
 """Words of the messages with which torch's collectives tell that a peer is gone."""
 
 
+BROKEN_GROUP = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
     """The generation ended before the job did."""
@@ -117,7 +120,7 @@ class GenerationRun:
             over_because = self._interruption.reason
             if over_because is not None:
                 return self._left("interrupted", over_because)
-            if isinstance(error, RuntimeError) and lost_contact(error):
+            if lost_contact(error):
                 return self._left("lost contact", str(error))
             raise
         finally:
@@ -388,8 +391,16 @@ def identity(job: Job) -> dict[str, Any]:
     return {"model": "llama"} | {key: value for key, value in sizes.items() if key != "dropout"}
 
 
-def lost_contact(error: RuntimeError) -> bool:
-    """Whether a collective or the store failed because a peer is gone."""
-    if isinstance(error, (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)):
-        return True
-    return any(word in str(error) for word in LOST_CONTACT)
+def lost_contact(error: BaseException) -> bool:
+    """Whether a collective or the store failed because a peer is gone.
+
+    The pipeline wraps what its stages raise, so causes are looked at too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BROKEN_GROUP):
+            return True
+        if isinstance(cause, RuntimeError) and any(word in str(cause) for word in LOST_CONTACT):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -53,7 +53,7 @@ def test_a_step_that_is_run_again_is_not_struck_again(tmp_path):
         )
 
     for _ in range(4):
-        faults().at(here())
+        faults().at(here(point="before-norm"))
     assert struck == ["nan", "nan"]
 
 
