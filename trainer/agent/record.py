@@ -212,7 +212,10 @@ class Record:
 
     def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
         """The last words. `whole`: the run is over, not only this node's part in it."""
-        if self._generation is not None and not self.keeper:
+        if self._generation is None:
+            # Nobody's words about the run are replaced by a node that had no part in it.
+            whole = whole and not self._directory.status.exists()
+        elif not self.keeper:
             whole = False
         if not whole:
             self.event("node.end", status=status, reason=reason)

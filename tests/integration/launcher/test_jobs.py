@@ -24,6 +24,7 @@ elastic:
   nodes: "1:2"
   nproc_per_node: 2
   last_call: 10
+  hang_timeout: 300
   grow_interval: 1
   beat_timeout: 10
   reconnect_grace: 3
@@ -121,6 +122,9 @@ class Crew:
             ]
         )
 
+    def events(self, name: str) -> list[dict]:
+        return [e for e in read_lines(self.root / "events.jsonl") if e["event"] == name]
+
     def reach(self, count: int) -> None:
         wait_for(lambda: steps(self.root) >= count, f"{count} steps are done")
 
@@ -200,11 +204,19 @@ def test_a_drained_node_leaves_with_75_and_no_step_is_lost(crew: Crew, undisturb
 def test_a_node_that_comes_later_is_taken_in(crew: Crew, undisturbed: str) -> None:
     a = crew.agent("a")
     crew.reach(2)
+    # The job stands still until the other node is there, however long its imports take.
+    (worker, *_) = [e["pid"] for e in crew.events("worker.begin")]
+    psutil.Process(worker).suspend()
     b = crew.agent("b")
+    wait_for(
+        lambda: any(event["node"] == "b" for event in crew.events("node.spare")), "b waits to enter"
+    )
+    psutil.Process(worker).resume()
     ended = [crew.launcher.end(agent) for agent in (a, b)]
     assert [e.code for e in ended] == [0, 0], [e.err for e in ended]
     assert check_contract(crew.root)["weights_sha256"] == undisturbed
-    assert [event["world_size"] for event in begun(crew.root)][:1] == [2]
+    assert [event["world_size"] for event in begun(crew.root)] == [2, 4]
+    assert [event["nodes"] for event in begun(crew.root)] == [["a"], ["a", "b"]]
 
 
 def test_notice_to_the_only_node_saves_and_the_next_start_resumes(
