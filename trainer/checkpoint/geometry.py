@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 Run = tuple[int, int]
+MAX_CELLS = 1 << 27
 
 
 class Box(NamedTuple):
@@ -199,6 +200,8 @@ def coverage_fault(shape: Sequence[int], boxes: Sequence[Box]) -> str | None:
         sorted({box.offsets[d] for box in boxes} | {box.offsets[d] + box.sizes[d] for box in boxes})
         for d in range(len(shape))
     ]
+    if math.prod(len(of_dim) for of_dim in edges) > MAX_CELLS:
+        return f"its {len(boxes)} boxes are cut too unevenly to tell"
     at = [{edge: i for i, edge in enumerate(of_dim)} for of_dim in edges]
     grid = np.zeros([len(of_dim) - 1 for of_dim in edges], dtype=np.bool_)
     for box in boxes:

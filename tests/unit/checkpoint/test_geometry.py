@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.checkpoint import geometry
 from trainer.checkpoint.geometry import (
     Box,
     Cut,
@@ -135,6 +136,12 @@ def test_rows_make_up_the_box_and_lie_in_one_piece(sizes: list[int], parts: int)
     ]
     assert coverage_fault(sizes, inner) is None
     assert all(contiguous(sizes, row) for row in inner)
+
+
+def test_boxes_cut_absurdly_are_refused_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "MAX_CELLS", 3)
+    fault = coverage_fault((2, 2), [Box((0, 0), (1, 2)), Box((1, 0), (1, 2))])
+    assert fault == "its 2 boxes are cut too unevenly to tell"
 
 
 @pytest.mark.parametrize(
