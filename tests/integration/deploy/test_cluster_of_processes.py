@@ -23,11 +23,14 @@ CONTROL_PLANE = Path(__file__).parents[3] / "deploy" / "control-plane" / "base"
 CORPUS = ("the quick brown fox jumps over the lazy dog; " * 40 + "\n") * 24
 TOKEN = "a-token-for-the-tests"
 STEPS = 160
+PACE = 0.75
+"""Seconds that each step takes at least where something is to happen meanwhile."""
 LEFT, KILLED = 75, 137
 
 
-def description(folder: Path, **elastic: Any) -> dict[str, Any]:
-    """A small job for a slow machine: patient where a cluster's would not be."""
+def description(folder: Path, pace: float = 0.0, **elastic: Any) -> dict[str, Any]:
+    """A small job for a slow machine: patient where a cluster's would not be. `pace` slows it."""
+    slow = {"kind": "slow", "rate": 1.0, "rank": 0, "seconds": pace, "times": 10 * STEPS}
     (folder / "corpus.txt").write_text(CORPUS)
     return {
         "name": "demo",
@@ -46,6 +49,7 @@ def description(folder: Path, **elastic: Any) -> dict[str, Any]:
             "join_timeout": 300,
             **elastic,
         },
+        "faults": [slow] if pace else [],
         "kubernetes": {
             "volumes": [{"name": "runs", "mount": "/var/lib/remesh", "claim": "remesh-runs"}]
         },
@@ -78,10 +82,10 @@ class Site:
         rendezvous = made.of("remesh-rendezvous")
         made.until(lambda: all(pod.ready for pod in rendezvous), "a rendezvous that serves")
 
-    def submit(self, target: str, nodes: int) -> None:
+    def submit(self, target: str, nodes: int, pace: float = PACE) -> None:
         """Render for a number of nodes out of the job's one to four, and start it."""
         path = self.folder / "job.yaml"
-        path.write_text(yaml.safe_dump(description(self.folder)))
+        path.write_text(yaml.safe_dump(description(self.folder, pace)))
         job: Job = load(path)
         manifests = render(Request(job=job, target=target, run_id="r1", namespace="team"))
         self.target = "demo-agents" if target == "spot" else "demo"
@@ -175,7 +179,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.timeout(1200)
 def test_a_rendered_job_starts_and_completes(site, undisturbed):
     """Two pods of an Indexed Job, a rendezvous of two on three etcd: exit 0, and Complete."""
-    site.submit("job", 2)
+    site.submit("job", 2, pace=0.0)
     site.train_on(2)
     assert site.finish()["weights_sha256"] == undisturbed
     job = site.cluster.controller("demo")
