@@ -105,7 +105,7 @@ def reading(store: Store, attempt: str, *, now: float) -> Iterator[None]:
     """While inside, no one removes the attempt. Where nothing can be written, no one is told."""
     path = f"{READERS}/{attempt}.{secrets.token_hex(4)}"
     with contextlib.suppress(OSError):
-        store.write(path, [json.dumps({"time": now}).encode()])
+        store.write(path, [json.dumps({"time": now}).encode()], durable=False)
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ class ObjectStore:
         self._root = self._root.rstrip("/")
         self.url = url.rstrip("/")
 
-    def write(self, path: str, parts: Iterable[Buffer]) -> int:
+    def write(self, path: str, parts: Iterable[Buffer], *, durable: bool = True) -> int:
         data = Joined(parts)
         with _as_os_errors():
             if "s3" in self._protocols:

@@ -32,8 +32,8 @@ class Store(Protocol):
 
     url: str
 
-    def write(self, path: str, parts: Iterable[Buffer]) -> int:
-        """Write a file whole, in place of any; it is durable when this returns. Returns bytes."""
+    def write(self, path: str, parts: Iterable[Buffer], *, durable: bool = True) -> int:
+        """Write a file whole, in place of any; by default durable on return. Returns its bytes."""
 
     def create(self, path: str, data: bytes) -> bool:
         """Make a file appear whole, in one step, or not at all; False when there is one already."""
@@ -67,7 +67,7 @@ class LocalStore:
         self._root = Path(directory).absolute()
         self.url = str(self._root)
 
-    def write(self, path: str, parts: Iterable[Buffer]) -> int:
+    def write(self, path: str, parts: Iterable[Buffer], *, durable: bool = True) -> int:
         target = self._root / path
         self._make(target.parent)
         written = 0
@@ -79,10 +79,12 @@ class LocalStore:
                 while past < len(view):
                     past += os.pwrite(descriptor, view[past : past + WRITE_BYTES], written + past)
                 written += len(view)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._sync(target.parent)
+        if durable:
+            self._sync(target.parent)
         return written
 
     def create(self, path: str, data: bytes) -> bool:
