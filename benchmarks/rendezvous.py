@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -164,6 +165,8 @@ def main() -> None:
     ):
         if getattr(args, name) is None:
             setattr(args, name, quick if args.quick else full)
+    # So that an interrupted run leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     results: dict[str, Any] = {"benchmark": "rendezvous", "cores": os.cpu_count()}
     results |= {"remesh": {}, "c10d": {}}
     with tempfile.TemporaryDirectory() as directory:

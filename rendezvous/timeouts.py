@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields
 from rendezvous.errors import ConfigurationError
 from rendezvous.membership.spec import JobSpec
 
+JOIN_COST = 0.002
+"""Seconds that one join may take of a busy service."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -54,16 +57,29 @@ class Timeouts:
         """How often an agent of the job beats: twice in the time it is believed in without one."""
         return 0.5 * spec.beat_timeout
 
+    def answer_to_join(self, most_nodes: int) -> float:
+        """How long a session waits for the answer when all of the job's nodes may join at once.
+
+        Twice what it should take and more: to give up too early makes the crowd only larger.
+        """
+        return self.answer + 2.5 * most_nodes * JOIN_COST
+
+    def silence_of(self, spec: JobSpec) -> float:
+        """How long a session believes in a silent service: not less than that in a node."""
+        return max(self.silence, spec.beat_timeout)
+
+    def least_leader_grace(self, most_nodes: int) -> float:
+        """The shortest `JobSpec.leader_grace` in which all nodes of a job can be back."""
+        return max(self.silence, self.retry_most + self.answer + most_nodes * JOIN_COST)
+
     def check(self, spec: JobSpec) -> None:
         """Raises ConfigurationError when the job's own times don't fit to these."""
-        for short, value, long, limit in (
-            ("retry_first", 2 * self.retry_first, "reconnect_grace", spec.reconnect_grace),
-            ("retry_most + answer", self.retry_most + self.answer, "leader_grace",
-             spec.leader_grace),
-            ("silence", self.silence, "leader_grace", spec.leader_grace),
-        ):  # fmt: skip
-            if value > limit:
+        for name, value, least in (
+            ("reconnect_grace", spec.reconnect_grace, 2 * self.retry_first),
+            ("leader_grace", spec.leader_grace, self.least_leader_grace(spec.max_nodes)),
+        ):
+            if value < least:
                 raise ConfigurationError(
-                    f"the job's {long} is {limit:g} s; it must be at least {value:g} s, "
-                    f"or no agent can be back in time ({short})"
+                    f"the job's {name} is {value:g} s; with {spec.max_nodes} nodes it must be at "
+                    f"least {least:.3g} s, or not all of them can be back in time"
                 )

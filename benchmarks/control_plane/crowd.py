@@ -19,6 +19,7 @@ from rendezvous.session import (
     Session,
     Spare,
 )
+from rendezvous.timeouts import Timeouts
 
 PATIENCE = 240.0
 
@@ -47,7 +48,7 @@ class Crowd:
             max_nodes=size,
             last_call=600.0,
             beat_timeout=beat_timeout,
-            leader_grace=max(5.0, beat_timeout),
+            leader_grace=max(5.0, beat_timeout, Timeouts().least_leader_grace(size)),
         )
         run_id = f"crowd-{size}-{time.time_ns()}"
         pools = [Channels() for _ in range(-(-size // per_channel))]

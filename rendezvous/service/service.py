@@ -32,8 +32,13 @@ MAX_NODES_OF_A_JOB = 20_000
 RETRY_MS = 200
 FORGET_ENDED_AFTER = 86_400.0
 HOUSEKEEPING = 0.25
+FIRST_MESSAGE = 20.0
+
+LARGE_MESSAGE = 16 << 10
+LARGE_AT_ONCE = 64
 
 Read = Callable[[], Awaitable[bytes | None]]
+Send = Callable[[bytes], Awaitable[None]]
 
 
 class Service:
@@ -51,6 +56,7 @@ class Service:
         self._numbers = itertools.count(1)
         self._outboxes: dict[int, Outbox] = {}
         self._keepers: dict[str, Keeper] = {}
+        self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._unreadable: dict[str, str] = {}
         self._leadership: Leadership | None = None
         self._leading_since = 0.0
@@ -183,13 +189,11 @@ class Service:
 
     # One agent
 
-    async def attend(
-        self, read: Read, write: Callable[[bytes], Awaitable[None]], token: str
-    ) -> None:
+    async def attend(self, read: Read, write: Send, token: str) -> None:
         """One stream from beginning to end; cancelled when the peer is gone."""
         stream = next(self._numbers)
         try:
-            async with asyncio.timeout(self._timeouts.answer):
+            async with asyncio.timeout(FIRST_MESSAGE):
                 first = await read()
         except TimeoutError:
             first = None
@@ -203,13 +207,29 @@ class Service:
         reader = asyncio.create_task(self._hear(stream, outbox, opened, read))
         try:
             while (message := await outbox.take()) is not None:
-                await write(message)
+                if len(message) < LARGE_MESSAGE:
+                    await write(message)
+                else:
+                    await self._write_in_turn(write, message)
         finally:
             reader.cancel()
             del self._outboxes[stream]
             self.metrics.streams(len(self._outboxes))
             if self._keepers.get(opened.job.run_id) is opened:
                 opened.run(lambda now: opened.job.stream_lost(stream, now))
+
+    async def _write_in_turn(self, write: Send, message: bytes) -> None:
+        """A roster of thousands, to thousands: all at once they would fill memory and sockets, so
+        that beats and pings don't come through. Who doesn't read gives up its turn after a second.
+        """
+        async with self._turns:
+            writing = asyncio.ensure_future(write(message))
+            try:
+                await asyncio.wait([writing], timeout=1.0)
+            except asyncio.CancelledError:
+                writing.cancel()
+                raise
+        await writing
 
     def _open(
         self, stream: int, outbox: Outbox, first: bytes, token: str

@@ -19,6 +19,8 @@ from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
 PROTOCOL = 1
+MOST_PATIENCE = 4
+"""How many times the usual time an answer is waited for when several were waited for in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class SessionProtocol:
         self._timeouts, self._resume_key, self._rng = timeouts, resume_key, rng
         self._turn = rng.randrange(len(self._endpoints))
         self._leader = ""
+        self._endpoint = ""
+        self._shunned: dict[str, float] = {}
         self._failures = 0
         self._not_before = now
         self._store_endpoint = node.store_endpoint
@@ -60,7 +64,8 @@ class SessionProtocol:
         self._boundary = 0
         self._refusal = ""
         self._heard = now
-        self._silence = timeouts.silence
+        self._silence = timeouts.silence_of(spec)
+        self._unanswered = 0
         self._down_since: float | None = None
         self.generation = heard
         self.attending = False
@@ -69,13 +74,25 @@ class SessionProtocol:
     # Dialling
 
     def dial(self, now: float) -> Dial:
-        """Where to connect next. A leader that was named comes first, then the list in turn."""
-        if self._leader:
-            endpoint, self._leader = self._leader, ""
-        else:
+        """Where to connect next. A leader that was named comes first, then the list in turn.
+
+        Whoever was silent just now is left out for as long as the others may still name it.
+        """
+        named, self._leader = self._leader, ""
+        self._shunned = {e: until for e, until in self._shunned.items() if until > now}
+        if named in self._shunned:
+            named, self._not_before = "", max(self._not_before, now + self._timeouts.retry_most / 2)
+        self._endpoint = named or self._next_in_turn()
+        return Dial(self._endpoint, max(0.0, self._not_before - now))
+
+    def _next_in_turn(self) -> str:
+        endpoint = ""
+        for _ in self._endpoints:
             endpoint = self._endpoints[self._turn % len(self._endpoints)]
             self._turn += 1
-        return Dial(endpoint, max(0.0, self._not_before - now))
+            if endpoint not in self._shunned:
+                break
+        return endpoint
 
     def opening(self, now: float) -> list[wire.AgentMessage]:
         """What to say first on a new stream."""
@@ -100,11 +117,22 @@ class SessionProtocol:
 
     def silent(self, now: float) -> bool:
         """Whether the stream should be given up."""
-        limit = self._silence if self.attending else self._timeouts.answer
-        return now - self._heard > limit
+        if self.attending:
+            return now - self._heard > self._silence
+        # A crowd that gives up and comes again keeps an overloaded service from ever answering.
+        patience = self._timeouts.answer_to_join(self._spec.max_nodes)
+        patience *= min(1 << self._unanswered, MOST_PATIENCE)
+        return now - self._heard > patience
+
+    def was_away(self, seconds: float) -> None:
+        """This process did not run for so long: what it did not hear proves nothing."""
+        self._heard += seconds
 
     def lost(self, now: float) -> list[SessionEvent]:
         """The stream ended, or never began."""
+        if self.silent(now):
+            self._unanswered += not self.attending
+            self._shunned[self._endpoint] = now + self._timeouts.lease
         self.attending = False
         self._failures += 1
         steps = min(self._failures, len(self._endpoints))
@@ -173,12 +201,12 @@ class SessionProtocol:
         return []
 
     def _expect_pulse(self, milliseconds: int) -> None:
-        self._silence = max(self._timeouts.silence, 2.5 * milliseconds / 1000)
+        self._silence = max(self._timeouts.silence_of(self._spec), 2.5 * milliseconds / 1000)
 
     def _welcome(self, message: wire.Welcome) -> list[SessionEvent]:
         self._expect_pulse(message.pulse_ms)
         self.attending = True
-        self._failures = 0
+        self._failures = self._unanswered = 0
         self._refusal = ""
         if self._down_since is None:
             return []

@@ -84,6 +84,7 @@ class Session:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Session:
         self._task = asyncio.create_task(self._attend_for_good(), name="rendezvous session")
@@ -226,6 +227,7 @@ class Session:
         self._outgoing.clear()
         self._outgoing.extend(m.SerializeToString() for m in self._protocol.opening(now))
         writer = asyncio.create_task(self._write(call))
+        self._beat_next(call)
         try:
             while not self._protocol.over:
                 data = await call.read()
@@ -242,35 +244,46 @@ class Session:
         except (DecodeError, MessageError) as error:
             log.warning("%s sent what cannot be read: %s", endpoint, error)
         except asyncio.CancelledError:
-            # The writer gave up on a silent service; anything else is meant for this task.
+            # A silent service was given up; anything else is meant for this task.
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             log.info("%s is silent", endpoint)
             if self._owns_channels:
                 await self._channels.drop(endpoint)
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             writer.cancel()
             call.cancel()
 
     async def _write(self, call: _Call) -> None:
-        """Sends what is queued, a beat whenever it is time, and gives up on a silent service."""
-        loop = asyncio.get_running_loop()
-        while not self._protocol.silent(time.monotonic()):
-            try:
+        """Sends what is queued, in order."""
+        try:
+            while True:
                 while self._outgoing:
                     await call.write(self._outgoing.popleft())
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # The reader sees the same end and says why.
-            self._wake.clear()
-            timer = loop.call_later(self._beat, self._beat_now)
-            await self._wake.wait()
-            timer.cancel()
-        call.cancel()
+                self._wake.clear()
+                await self._wake.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # The reader sees the same end and says why.
 
-    def _beat_now(self) -> None:
-        if self._protocol.attending:
+    def _beat_next(self, call: _Call) -> None:
+        due = time.monotonic() + self._beat
+        self._timer = asyncio.get_running_loop().call_later(self._beat, self._beat_now, call, due)
+
+    def _beat_now(self, call: _Call, due: float) -> None:
+        """Beat, and give up a service that is silent, even one that takes nothing any more."""
+        now = time.monotonic()
+        if now - due > self._beat:
+            self._protocol.was_away(now - due)
+        if self._protocol.silent(now):
+            call.cancel()
+            return
+        # Beats that could not be sent need not pile up.
+        if self._protocol.attending and not self._outgoing:
             self._outgoing.append(BEAT)
-        self._wake.set()
+            self._wake.set()
+        self._beat_next(call)
 
     def _tell(self, events: Sequence[SessionEvent]) -> None:
         for event in events:

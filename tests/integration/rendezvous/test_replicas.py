@@ -33,8 +33,11 @@ def replicas(etcd: EtcdServer, tmp_path: Path) -> Iterator[list[ServiceProcess]]
 
 
 async def _leader(endpoints: list[str]) -> str:
-    async with Operator(endpoints) as operator:
-        return (await operator.status()).leader
+    """Whom they tell to lead, once they know."""
+    async with asyncio.timeout(60), Operator(endpoints) as operator:
+        while not (leader := (await operator.status()).leader):
+            await asyncio.sleep(0.05)
+        return leader
 
 
 async def test_a_follower_sends_agents_to_the_leader(replicas: list[ServiceProcess]) -> None:

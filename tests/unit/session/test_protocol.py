@@ -212,8 +212,9 @@ def test_a_problem_while_attending_is_not_the_end() -> None:
 def test_silence_is_measured_by_what_the_service_promised() -> None:
     protocol = _protocol()
     protocol.opening(0.0)
-    assert not protocol.silent(TIMEOUTS.answer)
-    assert protocol.silent(TIMEOUTS.answer + 0.1)
+    patience = TIMEOUTS.answer_to_join(4)
+    assert not protocol.silent(patience)
+    assert protocol.silent(patience + 0.1)
     _welcome(protocol, 10.0)
     assert not protocol.silent(10.0 + TIMEOUTS.silence)
     assert protocol.silent(10.1 + TIMEOUTS.silence)
@@ -242,3 +243,36 @@ def test_an_unreadable_roster_is_an_error_and_changes_nothing(roster: bytes) -> 
 
 def test_what_it_does_not_know_is_passed_over() -> None:
     assert _protocol().receive(wire.ServiceMessage(), 0.0) == []
+
+
+def test_an_endpoint_that_was_silent_is_left_out_even_if_others_name_it() -> None:
+    protocol = _protocol("h1:1", "h2:1")
+    silent = protocol.dial(0.0).endpoint
+    protocol.opening(0.0)
+    protocol.lost(100.0)
+    other = protocol.dial(100.0).endpoint
+    assert other != silent
+    redirect = wire.ServiceMessage(redirect=wire.Redirect(leader=silent))
+    protocol.opening(100.0)
+    protocol.receive(redirect, 100.1)
+    protocol.lost(100.1)
+    dial = protocol.dial(100.1)
+    assert dial.endpoint == other
+    assert dial.delay > 0
+    protocol.opening(100.3)
+    protocol.receive(redirect, 100.2 + TIMEOUTS.lease)
+    protocol.lost(100.2 + TIMEOUTS.lease)
+    assert protocol.dial(100.2 + TIMEOUTS.lease).endpoint == silent
+
+
+def test_an_answer_that_does_not_come_is_waited_for_ever_longer() -> None:
+    protocol = _protocol("h1:1")
+    patience = TIMEOUTS.answer_to_join(4)
+    now = 0.0
+    for times in (1, 2, 4, 4):
+        protocol.dial(now)
+        protocol.opening(now)
+        assert not protocol.silent(now + 0.9 * times * patience)
+        now += 1.1 * times * patience
+        assert protocol.silent(now)
+        protocol.lost(now)

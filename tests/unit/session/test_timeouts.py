@@ -42,3 +42,12 @@ def test_a_job_that_no_agent_could_be_back_for_is_refused() -> None:
 
 def test_two_beats_are_sent_within_the_time_a_node_is_believed_in() -> None:
     assert 2 * Timeouts().beat(JobSpec(beat_timeout=1.0)) <= 1.0
+
+
+def test_a_large_job_needs_more_patience_with_a_new_leader() -> None:
+    timeouts = Timeouts()
+    timeouts.check(JobSpec(max_nodes=1000))
+    with pytest.raises(ConfigurationError, match="10000 nodes"):
+        timeouts.check(JobSpec(max_nodes=10_000))
+    grace = timeouts.least_leader_grace(10_000)
+    timeouts.check(JobSpec(max_nodes=10_000, leader_grace=grace))
