@@ -14,3 +14,10 @@ def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
     from rendezvous.torchrun.handler import create_handler
 
     return create_handler
+
+
+def remesh() -> Callable[[RendezvousParameters], RendezvousHandler]:
+    """For --rdzv-backend=remesh."""
+    from rendezvous.torchrun.service_handler import create_handler
+
+    return create_handler

@@ -7,9 +7,8 @@ import logging
 import os
 import secrets
 import socket
-from datetime import timedelta
 
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed import DistError
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
@@ -17,7 +16,6 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
     RendezvousParameters,
-    RendezvousStoreInfo,
     RendezvousTimeoutError,
 )
 
@@ -28,6 +26,7 @@ from rendezvous.torchrun.member import Closed, Member
 from rendezvous.torchrun.records import Keys
 from rendezvous.torchrun.rounds import Round
 from rendezvous.torchrun.settings import Settings
+from rendezvous.torchrun.stores import agent_store_is_shared, inform, listen, open_store
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +69,19 @@ class EtcdHandler(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        return os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "0") != "1"
+        return agent_store_is_shared()
 
     def next_rendezvous(self) -> RendezvousInfo:
         while True:
-            with _listen() as listener:
+            with listen() as listener:
                 round = self._join(f"{self._settings.address}:{listener.getsockname()[1]}")
                 rank = round.members.index(self._node)
                 try:
-                    store = self._open_store(round, listener if rank == 0 else None)
+                    store = open_store(
+                        round.store,
+                        listener if rank == 0 else None,
+                        timeout=self._settings.read_timeout,
+                    )
                 except (DistError, RuntimeError) as error:
                     if reason := self._member.over(round):
                         log.warning("round %d: %s: %s", round.number, reason, error)
@@ -88,7 +91,13 @@ class EtcdHandler(RendezvousHandler):
                     ) from error
             self._round, self._store = round, store
             log.info("round %d, rank %d: %s", round.number, rank, round.reason)
-            return self._inform(store, round, rank)
+            return inform(
+                store,
+                round=round.number,
+                rank=rank,
+                world=len(round.members),
+                address=self._settings.address,
+            )
 
     def is_closed(self) -> bool:
         return self._member.closed
@@ -130,24 +139,6 @@ class EtcdHandler(RendezvousHandler):
         except StoreError as error:
             raise RendezvousConnectionError(str(error)) from error
 
-    def _open_store(self, round: Round, listener: socket.socket | None) -> TCPStore:
-        host, _, port = round.store.rpartition(":")
-        return TCPStore(
-            host.strip("[]"),
-            int(port),
-            is_master=listener is not None,
-            master_listen_fd=listener.detach() if listener else None,
-            timeout=timedelta(seconds=self._settings.read_timeout),
-        )
-
-    def _inform(self, store: TCPStore, round: Round, rank: int) -> RendezvousInfo:
-        own = PrefixStore(f"torchrun/{round.number}", store)
-        if self.use_agent_store:
-            bootstrap = RendezvousStoreInfo(store.host, store.port)
-        else:
-            bootstrap = RendezvousStoreInfo.build(rank, own, self._settings.address)
-        return RendezvousInfo(own, rank, len(round.members), bootstrap)
-
     def _leave(self) -> None:
         if self._left:
             return
@@ -162,10 +153,3 @@ class EtcdHandler(RendezvousHandler):
     async def _part(self) -> None:
         await self._member.leave()
         await self._client.close()
-
-
-def _listen() -> socket.socket:
-    """On every address of this machine."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +10,19 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from rendezvous.errors import ConfigurationError
 from rendezvous.etcd import Access
 from rendezvous.store.location import parse_endpoints
+from rendezvous.torchrun.conf import (
+    JOIN_TIMEOUT,
+    LAST_CALL,
+    READ_TIMEOUT,
+    address_towards,
+    check_known,
+    seconds,
+)
 from rendezvous.torchrun.rounds import Terms
 
 KNOWN = {
     "join_timeout", "last_call_timeout", "lease", "read_timeout",
     "ca", "cert", "key", "user", "password_file",
-}  # fmt: skip
-# Of torch's own backends. They mean nothing here; torchrun adds the first one by itself.
-FOREIGN = {
-    "timeout", "is_host", "store_type", "close_timeout", "heartbeat_timeout",
-    "keep_alive_interval", "keep_alive_max_attempt",
 }  # fmt: skip
 
 
@@ -43,11 +45,7 @@ class Settings:
 
     @classmethod
     def read(cls, parameters: RendezvousParameters) -> Settings:
-        if unknown := set(parameters.config) - KNOWN - FOREIGN:
-            raise ConfigurationError(
-                f"--rdzv-conf: {', '.join(sorted(unknown))} is unknown; "
-                f"there are {', '.join(sorted(KNOWN))}"
-            )
+        check_known(parameters, KNOWN)
         endpoints = parse_endpoints(parameters.endpoint)
         return cls(
             run_id=parameters.run_id,
@@ -56,40 +54,13 @@ class Settings:
             terms=Terms(
                 min_nodes=parameters.min_nodes,
                 max_nodes=parameters.max_nodes,
-                last_call=_seconds(parameters, "last_call_timeout", 30.0),
+                last_call=seconds(parameters, "last_call_timeout", LAST_CALL),
             ),
             address=parameters.local_addr or address_towards(endpoints[0]),
-            join_timeout=_seconds(parameters, "join_timeout", 600.0),
-            lease=_seconds(parameters, "lease", 6.0),
-            read_timeout=_seconds(parameters, "read_timeout", 60.0),
+            join_timeout=seconds(parameters, "join_timeout", JOIN_TIMEOUT),
+            lease=seconds(parameters, "lease", 6.0),
+            read_timeout=seconds(parameters, "read_timeout", READ_TIMEOUT),
         )
-
-
-def address_towards(endpoint: str) -> str:
-    """This machine's address on the way to `endpoint`; no packet is sent.
-
-    Raises ConfigurationError when the name can't be resolved.
-    """
-    host, _, port = endpoint.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, there = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(there)
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise ConfigurationError(f"--rdzv-endpoint: {endpoint}: {error}") from error
-
-
-def _seconds(parameters: RendezvousParameters, name: str, default: float) -> float:
-    said = parameters.get(name, default)
-    try:
-        seconds = float(said)
-    except ValueError:
-        seconds = -1.0
-    if seconds < 0:
-        raise ConfigurationError(f"--rdzv-conf: {name}={said} is not a number of seconds")
-    return seconds
 
 
 def _access(parameters: RendezvousParameters) -> Access:

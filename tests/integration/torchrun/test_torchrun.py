@@ -3,101 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from tests.etcd_server import EtcdServer
-
-# Three agents and their workers each import torch; on a busy machine that takes minutes.
-PATIENCE = 300.0
-WORKER = Path(__file__).with_name("worker.py")
+from tests.torchrun_agents import PATIENCE, Job, kill_tree
 
 pytestmark = pytest.mark.timeout(1200)
 
 
-class Job:
-    """Agents of one run, one worker each."""
-
-    def __init__(self, etcd: EtcdServer, folder: Path) -> None:
-        self.folder = folder
-        self._etcd = etcd
-        self._agents: list[asyncio.subprocess.Process] = []
-
-    async def agent(self, nnodes: str, *, how: str = "alone") -> asyncio.subprocess.Process:
-        with (self.folder / f"agent{len(self._agents)}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "torch.distributed.run"),
-                f"--nnodes={nnodes}",
-                "--nproc-per-node=1",
-                "--max-restarts=20",
-                "--rdzv-backend=etcd-v3",
-                f"--rdzv-endpoint={self._etcd.endpoint}",
-                "--rdzv-id=job",
-                "--rdzv-conf=lease=2,last_call_timeout=2",
-                str(WORKER),
-                str(self.folder),
-                how,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-        self._agents.append(process)
-        return process
-
-    def entered(self) -> list[dict[str, Any]]:
-        path = self.folder / "entered"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    async def round_of(self, *agents: asyncio.subprocess.Process) -> list[dict[str, Any]]:
-        """Wait until exactly these agents' workers train together, and return what they said."""
-        wanted = {agent.pid for agent in agents}
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                last = self.entered()[-len(agents) :]
-                worlds = {line["world"] for line in last}
-                if {line["agent"] for line in last} == wanted and worlds == {len(agents)}:
-                    assert {line["rank"] for line in last} == set(range(len(agents)))
-                    assert len({line["store"] for line in last}) == 1
-                    return last
-                await asyncio.sleep(0.05)
-
-    async def finish(self, *agents: asyncio.subprocess.Process) -> None:
-        """Let the workers end; all agents must say that it went well."""
-        (self.folder / "finish").touch()
-        async with asyncio.timeout(PATIENCE):
-            codes = [await agent.wait() for agent in agents]
-        logs = "\n".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
-        assert codes == [0] * len(agents), logs
-
-    async def close(self) -> None:
-        for agent in self._agents:
-            if agent.returncode is None:
-                kill_tree(agent.pid)
-                await agent.wait()
-
-
-def kill_tree(pid: int) -> None:
-    """As when a machine dies: the agent and its workers, all at once."""
-    with suppress(psutil.NoSuchProcess):
-        agent = psutil.Process(pid)
-        for process in [agent, *agent.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
 @pytest.fixture
 async def job(etcd: EtcdServer, tmp_path: Path) -> AsyncIterator[Job]:
-    job = Job(etcd, tmp_path)
+    job = Job("etcd-v3", etcd.endpoint, "lease=2,last_call_timeout=2", tmp_path)
     yield job
     await job.close()
 
