@@ -1,4 +1,4 @@
-"""From what every rank needs and what survivors can give to one version and a list of moves. Pure."""
+"""From what ranks need and what survivors can give to one version and a list of moves. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carry out a recovery: every rank reads what it gives, sends it, and puts what it gets in place."""
+"""Carry out a recovery: every rank reads what it gives, sends it, and places what it gets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
-from trainer.checkpoint.geometry import intersect
 from trainer.checkpoint.tensors import Bytes, LocalTensor, put_bytes
 from trainer.recovery.decision import Move
 

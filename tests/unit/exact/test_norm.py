@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -32,10 +33,7 @@ def test_every_cut_and_order_gives_the_same_bits(values, cuts, shuffle):
     edges = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
     shuffled = list(values)
     shuffle.shuffle(shuffled)
-    parts = [
-        torch.tensor(shuffled[a:b], dtype=torch.float32)
-        for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    parts = [torch.tensor(shuffled[a:b], dtype=torch.float32) for a, b in pairwise(edges)]
     assert norm_of(*parts) == expected
 
 
