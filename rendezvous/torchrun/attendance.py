@@ -121,7 +121,8 @@ class Attendance:
             return
         if not self._progress.closed:
             await self._session.leave("its agent ends")
-        await self._session.__aexit__(None, None, None)
+        # All was said that matters; it need not be waited for again.
+        await self._session.__aexit__(asyncio.CancelledError, None, None)
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])
