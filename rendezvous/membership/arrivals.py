@@ -23,8 +23,8 @@ def restore(job: Job, event: NewLeader) -> Job:
         return fresh
     if record.generation is not None:
         fresh.first = False
-        for member in record.generation.members:
-            fresh.lives[member.node] = member.incarnation
+        fresh.remember_seats()
+        fresh.lives = {node: member.incarnation for node, member in fresh.seats.items()}
     if record.ended is not None or fresh.active is None:
         return fresh
     for member in fresh.active.members:
@@ -104,7 +104,7 @@ def _take_in(job: Job, event: Join) -> None:
         labels=event.labels,
     )
     node = job.add(member, stream=event.stream)
-    node.fresh = bool(event.store_endpoint)
+    node.fresh = job.unused(event.node, event.incarnation, event.store_endpoint, event.generation)
     drain = job.known.drains.get(event.node)
     if drain is not None and drain.incarnation == event.incarnation:
         node.draining, node.drain_ends = True, job.now + drain.grace
@@ -139,7 +139,8 @@ def _come_back(job: Job, event: Join) -> None:
     node = job.nodes[event.node]
     endpoint = node.member.store_endpoint
     if event.store_endpoint and (not node.seated or event.generation >= job.number):
-        endpoint, node.fresh = event.store_endpoint, True
+        endpoint = event.store_endpoint
+        node.fresh = job.unused(event.node, event.incarnation, endpoint, event.generation)
     node.member = Member(
         node=event.node,
         incarnation=event.incarnation,

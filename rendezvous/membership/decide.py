@@ -132,17 +132,14 @@ def _in_doubt(job: Job) -> bool:
 
 def _listens(job: Job) -> bool:
     """Whether the store of the next generation has a socket; it is waited for, but not forever."""
-    first = _seats(job)[0]
+    first = _first(job)
     if job.nodes[first.node].fresh:
         return True
     if job.unready is None:
         job.unready = job.now
-    if not job.due(job.unready + job.spec.beat_timeout):
+    if not job.due(job.unready + job.spec.boundary_timeout):
         return False
     job.unready = None
-    if first.store_endpoint:
-        # An agent that has one socket for all generations may not say so again.
-        return True
     job.ready.discard(first.node)
     job.note(first.node, f"node {first.node} is passed over: it has no socket for the store")
     job.alarm = job.now
@@ -210,6 +207,16 @@ def _seats(job: Job) -> tuple[Member, ...]:
     return seat(last.members if last else (), ready, job.fitting)
 
 
+def _first(job: Job) -> Member:
+    """Who would be the first of them; nobody else's seat is looked for if that is as it was."""
+    last = job.known.generation
+    if last is not None and (before := last.members[0]).node in job.ready:
+        now = job.nodes[before.node].member
+        if now.incarnation == before.incarnation:
+            return now
+    return _seats(job)[0]
+
+
 def _begin(job: Job, reason: str) -> None:
     seats = _seats(job)
     before = {name for name, node in job.nodes.items() if node.seated}
@@ -222,6 +229,7 @@ def _begin(job: Job, reason: str) -> None:
     )
     drains = {name: d for name, d in job.known.drains.items() if name in job.nodes}
     job.write(generation=generation, active=True, drains=drains)
+    job.remember_seats()
     grows = job.first or not names <= before
     job.began = job.now
     job.grown = job.now if grows else job.grown

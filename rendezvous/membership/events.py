@@ -6,8 +6,9 @@ sends is ignored. Events may come late, twice and out of order.
 The store of a generation is served from the node that comes first in it, on a socket that must
 already listen when the generation is published and was never used before. So an agent opens a
 socket ahead: it names one in `Join`, and another in a `Listening` as soon as a generation has
-begun (that is, the endpoint named last was used up). `Running`, `Left` and `WorkerFailed` may
-carry it as well; an empty `store_endpoint` means "no news".
+begun (that is, the endpoint named last was used up), also when it is the same one again.
+`Running`, `Left` and `WorkerFailed` may carry it as well; an empty `store_endpoint` means "no
+news". The node that would come first is waited for, as long as it beats, for `boundary_timeout`.
 """
 
 from __future__ import annotations

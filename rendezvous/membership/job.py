@@ -75,8 +75,9 @@ class Boundary:
 class Job:
     """The state, and the small moves on it that keep its counts right.
 
-    `ready` holds the nodes that can have a seat in the next generation; `phases` counts those
-    that have one in this; `alarm` is when something is due although nothing happens.
+    `seats` are the members of the last generation, by node. `ready` holds the nodes that can have
+    a seat in the next one; `phases` counts those that have one in this. `alarm` is when something
+    is due although nothing happens.
     """
 
     record: Record | None = None
@@ -90,6 +91,7 @@ class Job:
     doubted: Missed = field(default_factory=Missed)
     absent: Missed = field(default_factory=Missed)
     outage: bool = False
+    seats: dict[str, Member] = field(default_factory=dict)
     joins: int = 0
     heard_number: int = 0
     alarm: float | None = None
@@ -199,6 +201,17 @@ class Job:
         return False
 
     # Nodes
+
+    def remember_seats(self) -> None:
+        generation = self.known.generation
+        self.seats = {member.node: member for member in generation.members} if generation else {}
+
+    def unused(self, node: str, incarnation: int, endpoint: str, heard: int) -> bool:
+        """Whether a socket that the node names, having heard of generation `heard`, is fresh."""
+        seat = self.seats.get(node)
+        if not endpoint or heard >= self.number or seat is None:
+            return bool(endpoint)
+        return (seat.incarnation, seat.store_endpoint) != (incarnation, endpoint)
 
     def connected(self, node: str) -> bool:
         return node in self.beating

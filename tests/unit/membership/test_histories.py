@@ -154,7 +154,7 @@ class World:
             assert (member.node, member.incarnation) in self.joined
             assert after[member.node].incarnation == member.incarnation
         assert new.store_endpoint
-        assert new.store_endpoint not in self.used, "a socket is for one generation"
+        assert new.store_endpoint not in self.used, f"a socket is for one generation: {new} {event}"
         self.used.add(new.store_endpoint)
         if last:
             self.check_survivors(self.published[last], new, before, after)

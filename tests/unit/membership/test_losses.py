@@ -216,25 +216,30 @@ def test_the_next_store_needs_a_socket_that_listens():
 
 
 def test_a_socket_is_not_waited_for_forever():
-    story = Story()
+    story = Story(boundary_timeout=5.0)
     story.listens = False
-    story.begin("a", "b", "c")
-    story.cut("c")
-    story.after(1.3)
-    assert story.members == "ab"
+    story.begin("a", "b", "c", "d")
+    story.cut("d")
+    story.act(Listening(generation=1, store_endpoint="b.example:7", **story.who("b")))
+    story.after(5.0)
+    assert story.number == 1
+    story.after(0.3)
+    assert story.members == "bc"
+    assert "node a is passed over" in "".join(note.reason for note in story.saw(Note))
+    assert story.only(KeepSpare).node == "a"
 
 
 def test_who_never_listens_is_passed_over():
-    story = Story()
+    story = Story(boundary_timeout=5.0)
     story.beating["d"] = 1
     join = Join(
         node="d", incarnation=1, slots=2, host="d", store_endpoint="", spec=story.spec, stream=1
     )
     story.act(join)
     story.join("b", "c")
-    story.after(1.5)
+    story.after(5.9)
     assert story.published() == []
-    story.after(1.0)
+    story.after(0.2)
     assert story.published() == ["bc"]
     story.act(Listening(generation=1, store_endpoint="d:1", **story.who("d")))
     story.run()
@@ -256,6 +261,23 @@ def test_a_socket_of_an_older_generation_is_no_socket():
     story.join("d")
     story.join("b", incarnation=2)
     assert story.generation.store_endpoint == "a.example:8"
+
+
+def test_a_socket_that_was_used_is_not_used_again_after_a_loss():
+    story = Story()
+    story.begin("a", "b")
+    used = story.generation.store_endpoint
+    story.cut("a")
+    story.after(1.5)
+    story.beating["a"] = 1
+    join = Join(
+        node="a", incarnation=1, slots=2, host="a", store_endpoint=used, spec=story.spec, stream=7
+    )
+    story.act(join)
+    assert story.published() == [], "it has not heard of the generation that used it"
+    story.act(Listening(generation=1, store_endpoint="a.example:9", **story.who("a")))
+    assert story.published() == ["ab"]
+    assert story.generation.store_endpoint == "a.example:9"
 
 
 def test_a_service_that_was_stopped_misses_nobody():

@@ -17,6 +17,7 @@ from rendezvous.membership import (
     Failure,
     JobSpec,
     Join,
+    Listening,
     Membership,
     NewLeader,
     Persist,
@@ -203,6 +204,8 @@ def test_ten_thousand_nodes():
     assert sum(isinstance(effect, Persist) for effect in effects) == 2
     for index in range(nodes):
         assert membership.step(Running(node=f"n{index}", incarnation=1, generation=1), 0.2) == ()
+    store = Listening(node="n0", incarnation=1, generation=1, store_endpoint="h0:2")
+    assert membership.step(store, 0.3) == ()
     for beat in range(3):
         for index in range(nodes):
             now = 0.3 + beat * 0.3 + index * 1e-5
