@@ -1,17 +1,17 @@
 """Every error this package raises on purpose.
 
-    RemeshError
-    ├── JobError               the job, the command line or the surroundings are wrong: exit 2
-    │   ├── PlanError          no mesh fits the ranks there are
-    │   └── CheckpointMismatch the checkpoint belongs to another model
-    ├── GenerationOver         the membership changed; enter the next generation
-    ├── CheckpointError        a checkpoint can't be written or read
-    │   └── CheckpointDamaged  a file of it is missing, cut short or altered
-    ├── ClusterError           a Kubernetes cluster does not do what was asked
-    │   ├── ClusterRefused     its API server says no
-    │   ├── ClusterConflict    another manager holds the fields
-    │   └── ClusterUnreachable no usable answer in time
-    └── WorkerError            a worker failed in a way that no new generation mends
+RemeshError
+├── JobError               the job, the command line or the surroundings are wrong: exit 2
+│   ├── PlanError          no mesh fits the ranks there are
+│   └── CheckpointMismatch the checkpoint belongs to another model
+├── GenerationOver         the membership changed; enter the next generation
+├── CheckpointError        a checkpoint can't be written or read
+│   └── CheckpointDamaged  a file of it is missing, cut short or altered
+├── ClusterError           a Kubernetes cluster does not do what was asked
+│   ├── ClusterRefused     its API server says no
+│   ├── ClusterConflict    another manager holds the fields
+│   └── ClusterUnreachable no usable answer in time
+└── WorkerError            a worker failed in a way that no new generation mends
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A transfer is one connection. The receiver sends a nonce; the sender answers with one line of JSON
 (who it is, what comes, and a digest over nonce and description keyed by the job's secret), then
-the slot's bytes; the receiver says `ok`. A slot becomes visible once it is whole.
+the slot's bytes, and, if the slot is still the same then, that it is whole; the receiver shows the
+slot and says `ok`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ NONCE_BYTES = 16
 MAX_HEADER_BYTES = 64 << 20
 MAX_SLOT_BYTES = 1 << 44
 TIMEOUT = 30.0
+WHOLE = b"whole\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
@@ -87,6 +89,8 @@ class MirrorServer:
                     if not count:
                         raise ValueError("the sender broke off")
                     view = view[count:]
+                if stream.read(len(WHOLE)) != WHOLE:
+                    raise ValueError("the sender took it back")
                 slot.publish({**description, "slot": str(slot.path)}, pending=False)
 
     def _place(self, name: str) -> tuple[Slots, threading.Lock]:
@@ -115,8 +119,9 @@ def send_mirror(path: Path, name: str, endpoint: str, secret: bytes) -> int:
         connection.sendall(json.dumps(header, separators=(",", ":")).encode() + b"\n")
         connection.sendall(data.data)
         # Looked at after the bytes are gone: a slot filled anew would have sent a mixture.
-        if read_description(path)["version"] != description["version"]:
+        if read_description(path) != description:
             raise CheckpointDamaged(f"{path} was filled anew while it was being sent")
+        connection.sendall(WHOLE)
         if _exactly(connection, 3) != b"ok\n":
             raise ConnectionError(f"{endpoint} did not take the mirror in")
     return int(description["held_bytes"])

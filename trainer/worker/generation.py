@@ -21,7 +21,7 @@ from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep
 from trainer.checkpoint.stager import Staged
 from trainer.data import Batches
-from trainer.errors import GenerationOver, WorkerError
+from trainer.errors import CheckpointError, GenerationOver, WorkerError
 from trainer.job import Job
 from trainer.mesh import MeshPlan
 from trainer.models.spec import ModelSpec
@@ -125,7 +125,15 @@ class GenerationRun:
             raise
         finally:
             self._around.inbox.detach()
+            self._finish_copy()
             gc.collect()
+
+    def _finish_copy(self) -> None:
+        """Whatever ended the generation: what is being copied must not change before it is."""
+        try:
+            self._land()
+        except (RuntimeError, OSError, CheckpointError) as error:
+            log.warning("the state could not be staged: %s", error)
 
     def _left(self, reason: str, detail: str) -> Left:
         version = 0 if self.past is None else self.past.version
@@ -187,14 +195,9 @@ class GenerationRun:
 
     def _restore(self, training: Training, checkpointer: Checkpointer, exchange: Exchange) -> str:
         """Fill the state from the nearest whole source; returns which it was."""
-        held = [] if self._staging() is None else self._mirrors()
-        if self.past is not None:
-            held.append(
-                Held(key="past", kind="worker", version=self.past.version, tensors=self.past.local)
-            )
         source = restore(
             training.state,
-            held,
+            self._held,
             checkpointer,
             node=self._order.node,
             exchange=exchange,
@@ -210,12 +213,17 @@ class GenerationRun:
             self._keep(training, checkpointer, write=False)
         return source or "init"
 
-    def _mirrors(self) -> list[Held]:
-        staging = self._staging()
-        assert staging is not None
-        return find_mirrors(
-            staging, turn=self._order.local_rank, turns=self._order.local_world_size
+    def _held(self) -> list[Held]:
+        """This rank's own state from before, and its share of the node's mirrors."""
+        staging, past, order = self._staging(), self.past, self._order
+        held = (
+            []
+            if staging is None
+            else find_mirrors(staging, turn=order.local_rank, turns=order.local_world_size)
         )
+        if past is not None:
+            held.append(Held(key="past", kind="worker", version=past.version, tensors=past.local))
+        return held
 
     def _checkpointer(self) -> Checkpointer:
         job, staging = self._around.job, self._staging()

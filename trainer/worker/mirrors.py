@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from trainer.checkpoint.mirror import staged_tensors
+from trainer.checkpoint.staging import read_description
 from trainer.errors import CheckpointDamaged
 from trainer.worker.restore import Held
 
@@ -32,4 +33,19 @@ def _read(path: Path) -> list[Held]:
     staged, tensors = staged_tensors(path)
     if not staged.get("mirror"):
         return []  # it holds only what this rank was to write
-    return [Held(key=str(path), kind="mirror", version=staged["version"], tensors=tensors)]
+
+    def unchanged() -> bool:
+        try:
+            return bool(read_description(path) == staged)
+        except (CheckpointDamaged, FileNotFoundError):
+            return False
+
+    return [
+        Held(
+            key=str(path),
+            kind="mirror",
+            version=staged["version"],
+            tensors=tensors,
+            unchanged=unchanged,
+        )
+    ]

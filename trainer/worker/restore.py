@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from trainer.checkpoint import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.tensors import LocalTensor
-from trainer.recovery.decision import Move, Need, Offer, Recovery, decide
+from trainer.recovery.decision import Kind, Move, Need, Offer, Recovery, decide
 from trainer.recovery.movement import Holdings, carry_out
 from trainer.worker.state import ModelState
 
@@ -26,39 +26,54 @@ class Held:
     """State of one version that this rank can read; `key` tells a rank's holdings apart."""
 
     key: str
-    kind: str
+    kind: Kind
     version: int
     tensors: Holdings
+    unchanged: Callable[[], bool] = lambda: True
+    """Whether it still holds what it held when it was found."""
 
 
 def restore(
     state: ModelState,
-    held: list[Held],
+    find: Callable[[], list[Held]],
     checkpointer: Checkpointer,
     *,
     node: str,
     exchange: Exchange,
     device: torch.device,
 ) -> str | None:
-    """Collective. Returns the source (peers, mirror, storage), or None where there is none."""
-    stored = checkpointer.newest_version() if exchange.rank == 0 and held else None
-    recovery = _agree(held, state.local, node, exchange, above=-1 if stored is None else stored - 1)
-    if recovery is None:
-        loaded = checkpointer.load(state.tensors())
-        if loaded is None:
-            return None
-        state.set_version(loaded.version)
-        return "storage"
-    carry_out(
-        recovery.moves,
-        rank=exchange.rank,
-        sources={holding.key: holding.tensors for holding in held},
-        target=state.local,
-        device=device,
-        group=dist.group.WORLD,
-    )
-    state.set_version(recovery.version)
-    return recovery.source
+    """Collective. Returns the source (peers, mirror, storage), or None where there is none.
+
+    `find` lists what this rank holds. Should a mirror be filled anew while it is read, all look
+    again: what another node was still sending may arrive at any time.
+    """
+    stored = checkpointer.newest_version() if exchange.rank == 0 else None
+    while True:
+        held = find()
+        recovery = _agree(
+            held, state.local, node, exchange, above=-1 if stored is None else stored - 1
+        )
+        if recovery is None:
+            break
+        carry_out(
+            recovery.moves,
+            rank=exchange.rank,
+            sources={holding.key: holding.tensors for holding in held},
+            target=state.local,
+            device=device,
+            group=dist.group.WORLD,
+        )
+        used = {move.key for move in recovery.moves if move.source == exchange.rank}
+        sound = all(holding.unchanged() for holding in held if holding.key in used)
+        if all(exchange.all_gather(sound)):
+            state.set_version(recovery.version)
+            return recovery.source
+        log.warning("a mirror was filled anew while it was being read; looking again")
+    loaded = checkpointer.load(state.tensors())
+    if loaded is None:
+        return None
+    state.set_version(loaded.version)
+    return "storage"
 
 
 def _agree(
