@@ -16,7 +16,7 @@ SECOND_CHANCE = 0.5
 """So long, as a part of the beat timeout, everybody may then take to be heard."""
 
 CHANCES = 3
-"""How often in a row."""
+"""How often in a row: there is another only when a beat timeout has gone by without."""
 
 
 class Missed:
@@ -81,22 +81,23 @@ class Clock:
         self.silence = 0.0
         self._outside: float | None = None
         self._chances = CHANCES
+        self._chance_given = 0.0
 
     def advance(self, outside: float, wake: float | None, beat_timeout: float) -> None:
         """`wake` is what was asked for in the time of this clock, None for nothing."""
         passed = 0.0 if self._outside is None else max(0.0, outside - self._outside)
         self._outside = outside
-        if wake is None or self.now + passed < wake:
+        if wake is None or self.now + passed <= wake + LATE * beat_timeout:
             self.now += passed
-        elif self.now + passed <= wake + LATE * beat_timeout:
-            self.now += passed
+            return
+        self.now = max(self.now, wake)
+        if self.now >= self._chance_given + beat_timeout:
             self._chances = CHANCES
-        else:
-            self.now = max(self.now, wake)
-            # Always a little late must not mean that nobody is ever missed.
-            if self._chances:
-                self._chances -= 1
-                self.silence = self.now + SECOND_CHANCE * beat_timeout
+        # Always a little late must not mean that nobody is ever missed.
+        if self._chances:
+            self._chances -= 1
+            self._chance_given = self.now
+            self.silence = self.now + SECOND_CHANCE * beat_timeout
 
     def outside(self, inside: float) -> float:
         """When, by the caller's clock, it will be `inside` by this one."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -503,6 +503,7 @@ class TestHistories(Histories.TestCase):
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target],
         suppress_health_check=list(HealthCheck),
     )
 
