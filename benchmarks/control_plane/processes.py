@@ -94,6 +94,7 @@ def service(store: str, directory: Path) -> Iterator[Service]:
     port, metrics = _free_port(), _free_port()
     command = [sys.executable, "-m", "rendezvous", "serve", f"--store={store}"]
     command += [f"--listen=127.0.0.1:{port}", f"--metrics-listen=127.0.0.1:{metrics}"]
+    command += ["--lease=20"]
     with _running(command, directory / "service.log", "leading, with token") as process:
         yield Service(process, f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")
 

@@ -14,6 +14,7 @@ from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
 from rendezvous.store import MemoryStore, Store
+from rendezvous.timeouts import Timeouts
 
 DEFAULT_ENDPOINT = "127.0.0.1:29400"
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -132,6 +133,14 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-listen", metavar="HOST:PORT", help="serve /metrics for Prometheus there"
     )
+    parser.add_argument(
+        "--lease",
+        type=float,
+        default=Timeouts().lease,
+        metavar="SECONDS",
+        help="how long a leader that vanishes keeps others out (default: %(default)s); a service "
+        "that thousands of agents may join at once needs 20, or it can't renew it meanwhile",
+    )
     parser.add_argument("--store-tls-ca", metavar="FILE", help="who signed etcd's certificates")
     parser.add_argument("--store-tls-cert", metavar="FILE", help="own certificate for etcd")
     parser.add_argument("--store-tls-key", metavar="FILE", help="its key")
@@ -167,6 +176,7 @@ async def _serve(args: argparse.Namespace) -> int:
             stop=stop,
             advertise=args.advertise,
             security=security,
+            timeouts=Timeouts(lease=args.lease),
             insecure=args.insecure,
             metrics_listen=args.metrics_listen,
             handover=0.0 if args.store == "memory" else 1.5,

@@ -24,7 +24,6 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        self.beats = self._received.labels("beat")
         self._rejected = Counter(
             "remesh_rendezvous_messages_rejected",
             "Messages that broke the rules",
@@ -55,6 +54,9 @@ class Metrics:
 
     def received(self, kind: str) -> None:
         self._received.labels(kind).inc()
+
+    def beats(self, count: int) -> None:
+        self._received.labels("beat").inc(count)
 
     def rejected(self) -> None:
         self._rejected.inc()

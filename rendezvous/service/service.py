@@ -12,6 +12,7 @@ from rendezvous.errors import MessageError, StoreError
 from rendezvous.security import Tokens
 from rendezvous.service import checks
 from rendezvous.service.actions import Action
+from rendezvous.service.door import Door
 from rendezvous.service.job import Job
 from rendezvous.service.keeper import Keeper
 from rendezvous.service.leading import Candidate
@@ -56,6 +57,9 @@ class Service:
         self._numbers = itertools.count(1)
         self._outboxes: dict[int, Outbox] = {}
         self._keepers: dict[str, Keeper] = {}
+        self._beats = 0
+        self._attending: dict[int, Keeper] = {}
+        self._door = Door()
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._unreadable: dict[str, str] = {}
         self._leadership: Leadership | None = None
@@ -160,6 +164,8 @@ class Service:
             for run_id, keeper in list(self._keepers.items()):
                 await self._look_after(run_id, keeper, leadership, now)
             self.metrics.jobs(len(self._keepers))
+            self.metrics.beats(self._beats)
+            self._beats = 0
 
     async def _look_after(
         self, run_id: str, keeper: Keeper, leadership: Leadership, now: float
@@ -200,23 +206,31 @@ class Service:
         if first is None:
             return
         outbox = Outbox(self._loop.time(), self._timeouts.pulse)
-        opened = self._open(stream, outbox, first, token)
-        if not isinstance(opened, Keeper):
-            await write(opened.SerializeToString())
-            return
-        reader = asyncio.create_task(self._hear(stream, outbox, opened, read))
+        reader: asyncio.Task[None] | None = None
         try:
+            await self._door.pass_through()
+            opened = self._open(stream, outbox, first, token)
+            if not isinstance(opened, Keeper):
+                await write(opened.SerializeToString())
+                return
+            reader = asyncio.create_task(self._hear(stream, outbox, opened, read))
             while (message := await outbox.take()) is not None:
                 if len(message) < LARGE_MESSAGE:
                     await write(message)
                 else:
                     await self._write_in_turn(write, message)
         finally:
-            reader.cancel()
-            del self._outboxes[stream]
-            self.metrics.streams(len(self._outboxes))
-            if self._keepers.get(opened.job.run_id) is opened:
-                opened.run(lambda now: opened.job.stream_lost(stream, now))
+            if reader is not None:
+                reader.cancel()
+            self._close(stream)
+
+    def _close(self, stream: int) -> None:
+        if self._outboxes.pop(stream, None) is None:
+            return
+        self.metrics.streams(len(self._outboxes))
+        keeper = self._attending.pop(stream)
+        if self._keepers.get(keeper.job.run_id) is keeper:
+            keeper.run(lambda now: keeper.job.stream_lost(stream, now))
 
     async def _write_in_turn(self, write: Send, message: bytes) -> None:
         """A roster of thousands, to thousands: all at once they would fill memory and sockets, so
@@ -248,11 +262,11 @@ class Service:
                 return wire.ServiceMessage(redirect=self._redirect("this replica does not lead"))
             self._make_room(join.run_id)
             keeper = self._keepers.get(join.run_id) or self._keep(join.run_id, self._leadership)
-            self._outboxes[stream] = outbox
+            self._outboxes[stream], self._attending[stream] = outbox, keeper
             try:
                 keeper.run(lambda now: keeper.job.join(stream, join, now))
             except MessageError:
-                del self._outboxes[stream]
+                del self._outboxes[stream], self._attending[stream]
                 self._drop_if_empty(join.run_id, keeper)
                 raise
         except MessageError as error:
@@ -279,11 +293,11 @@ class Service:
             raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_JOBS} jobs")
 
     async def _hear(self, stream: int, outbox: Outbox, keeper: Keeper, read: Read) -> None:
-        beats, offences = self.metrics.beats, 0
+        offences = 0
         try:
             while offences <= MAX_OFFENCES and (data := await read()) is not None:
                 if data == BEAT:
-                    beats.inc()
+                    self._beats += 1
                     keeper.beat(stream)
                 elif (problem := self._take(stream, keeper, data)) is not None:
                     outbox.put(problem, self._loop.time())
