@@ -28,8 +28,9 @@ def test_every_config_plans_at_its_most_and_at_its_least(path):
     if not job.trains:
         return
     elastic = job.elastic
+    slots = elastic.nproc_per_node if isinstance(elastic.nproc_per_node, int) else 8
     for count in (elastic.min_nodes, elastic.max_nodes):
-        told = dict(rows(job, nodes(*[elastic.nproc_per_node] * count)))
+        told = dict(rows(job, nodes(*[slots] * count)))
         assert told["mesh"]
         assert "0 spare" not in told["ranks"]
 
