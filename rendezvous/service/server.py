@@ -166,11 +166,7 @@ def _reachable(endpoint: str) -> str:
 
 def _attendance(service: Service) -> Any:
     async def attend(_requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        async def read() -> bytes | None:
-            data = await context.read()
-            return data if isinstance(data, bytes) else None
-
-        await service.attend(read, context.write, token_of(context))
+        await service.attend(context.read, context.write, token_of(context))
 
     return attend
 

@@ -38,7 +38,8 @@ FIRST_MESSAGE = 20.0
 LARGE_MESSAGE = 16 << 10
 LARGE_AT_ONCE = 64
 
-Read = Callable[[], Awaitable[bytes | None]]
+Read = Callable[[], Awaitable[object]]
+"""Gives the next message as bytes, or something else at the end."""
 Send = Callable[[bytes], Awaitable[None]]
 
 
@@ -202,8 +203,8 @@ class Service:
             async with asyncio.timeout(FIRST_MESSAGE):
                 first = await read()
         except TimeoutError:
-            first = None
-        if first is None:
+            return
+        if not isinstance(first, bytes):
             return
         outbox = Outbox(self._loop.time(), self._timeouts.pulse)
         reader: asyncio.Task[None] | None = None
@@ -295,7 +296,7 @@ class Service:
     async def _hear(self, stream: int, outbox: Outbox, keeper: Keeper, read: Read) -> None:
         offences = 0
         try:
-            while offences <= MAX_OFFENCES and (data := await read()) is not None:
+            while offences <= MAX_OFFENCES and isinstance(data := await read(), bytes):
                 if data == BEAT:
                     self._beats += 1
                     keeper.beat(stream)
