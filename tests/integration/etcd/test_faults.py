@@ -180,7 +180,7 @@ async def test_a_full_server_is_told_apart(tmp_path: Path) -> None:
         client = EtcdClient([etcd.endpoint])
 
         async def fill() -> None:
-            for i in range(20):
+            for i in range(400):  # its quota is looked at now and then
                 await client.put(f"a/{i}", b"x" * 500_000)
 
         with pytest.raises(StoreFull):
