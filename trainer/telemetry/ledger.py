@@ -17,6 +17,7 @@ METRIC_FIELDS = (
     "world_size",
     "time",
 )
+HEAD_FIELDS = ("type", "again")
 REMEMBERED_STEPS = 256
 
 
@@ -59,17 +60,22 @@ class Ledger:
     def offer(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The lines to append for a step that rank 0 reported as applied, in step order.
 
-        Empty when the step was done before; it is then counted as lost.
+        Empty when the step was done before; it is then counted as lost, unless the record only
+        tells of the same step `again`.
         """
         step = record["step"]
         if step <= self.last_step:
-            self.lost_steps += 1
+            self.lost_steps += not record.get("again", False)
             return []
         missing = range(self.last_step + 1, step)
         records = [self._remembered[k] for k in missing if k in self._remembered]
         lines = [
             {name: line[name] for name in METRIC_FIELDS if name in line}
-            | {name: value for name, value in line.items() if name not in (*METRIC_FIELDS, "type")}
+            | {
+                name: value
+                for name, value in line.items()
+                if name not in (*METRIC_FIELDS, *HEAD_FIELDS)
+            }
             for line in (*records, dict(record))
         ]
         for line in lines:

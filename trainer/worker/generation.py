@@ -25,6 +25,7 @@ from trainer.errors import CheckpointError, GenerationOver, WorkerError
 from trainer.job import Job
 from trainer.mesh import MeshPlan
 from trainer.models.spec import ModelSpec
+from trainer.worker.ballot import Verdict
 from trainer.worker.build import Training
 from trainer.worker.digest import weights_sha256
 from trainer.worker.faults import POINTS, Faults, Here
@@ -81,7 +82,8 @@ class Surroundings:
 class GenerationRun:
     """One rank's passage through one generation.
 
-    `past` is the state that this process brings along; afterwards, what it leaves with.
+    `past` is the state that this process brings along; afterwards, what it leaves with. One rank
+    of each node tells its agent what a step came to, so that any agent can write it down.
     """
 
     def __init__(
@@ -96,6 +98,9 @@ class GenerationRun:
         self._plan = plan
         self._rank = rank
         self._around = around
+        self._speaks = plan.ranks.index(order.rank) == min(
+            plan.ranks.index(rank) for rank in order.local_ranks if rank in plan.ranks
+        )
         self._interruption = Interruption(order.generation)
         self._last: Applied | None = None
         self._staged: Staged | None = None
@@ -153,10 +158,12 @@ class GenerationRun:
         ) as mesh:
             exchange = Exchange(self._rank, self._plan.size, dist.group.WORLD)
             grouped = time.perf_counter()
-            self._take_up_last_step(exchange)
+            agreed = roll_forward(self.past, exchange)
             training = Training(
                 around.job, around.spec, around.batches, mesh, around.device, pieces=around.pieces
             )
+            if agreed is not None:
+                self._report_again(training, *agreed)
             built = time.perf_counter()
             checkpointer = self._checkpointer()
             source = self._restore(training, checkpointer, exchange)
@@ -177,21 +184,16 @@ class GenerationRun:
             )
             return self._steps(training, checkpointer)
 
-    def _take_up_last_step(self, exchange: Exchange) -> None:
-        """A step that some rank saw agreed on, but not all, counts: see survivor.py."""
-        agreed = roll_forward(self.past, exchange)
-        if agreed is not None and self._rank == 0:
-            version, verdict = agreed
-            # The rank that would have reported it may be the one that was lost.
-            self._report(
-                Applied(
-                    step=version,
-                    verdict=verdict,
-                    lr=learning_rate(self._around.job.train, version - 1),
-                    tokens=0,
-                    seconds=0.0,
-                )
-            )
+    def _report_again(self, training: Training, version: int, verdict: Verdict) -> None:
+        """The node that would have written the last step down may be the one that was lost."""
+        applied = Applied(
+            step=version,
+            verdict=verdict,
+            lr=learning_rate(self._around.job.train, version - 1),
+            tokens=training.tokens_per_step,
+            seconds=0.0,
+        )
+        self._report(applied, again=True)
 
     def _restore(self, training: Training, checkpointer: Checkpointer, exchange: Exchange) -> str:
         """Fill the state from the nearest whole source; returns which it was."""
@@ -372,13 +374,15 @@ class GenerationRun:
                 }
             )
 
-    def _report(self, applied: Applied) -> None:
+    def _report(self, applied: Applied, *, again: bool = False) -> None:
         message: dict[str, Any] = {
             "type": "step",
             "generation": self._order.generation,
             "step": applied.step,
         }
-        if self._rank == 0:
+        if again:
+            message["again"] = True
+        if self._speaks:
             message |= {
                 "loss": applied.verdict.loss,
                 "grad_norm": applied.verdict.norm,

@@ -38,6 +38,12 @@ class Enter:
         """The node this worker is on."""
         return str(self.message["members"][self.message["group_rank"]][0])
 
+    @property
+    def local_ranks(self) -> range:
+        """The global ranks of this node."""
+        first = self.message["rank"] - self.message["local_rank"]
+        return range(first, first + self.message["local_world_size"])
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:

@@ -29,6 +29,21 @@ def test_a_step_done_twice_is_one_line_and_one_lost_step() -> None:
     assert ledger.last_loss == 0.25
 
 
+def test_a_step_told_again_is_neither_lost_nor_written_twice() -> None:
+    ledger = Ledger()
+    told = [record(1), record(2), record(2, generation=2, again=True), record(3, generation=2)]
+    lines = [line for each in told for line in ledger.offer(each)]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert ledger.lost_steps == 0
+
+
+def test_a_step_told_again_is_written_where_it_was_not() -> None:
+    ledger = Ledger()
+    lines = [line for each in (record(1), record(2, again=True)) for line in ledger.offer(each)]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert "again" not in lines[1]
+
+
 def test_goodput_counts_each_step_once() -> None:
     ledger = Ledger()
     for step in (1, 2, 1, 2, 3):
