@@ -39,7 +39,7 @@ def restore(job: Job, event: NewLeader) -> Job:
 
 
 def join(job: Job, event: Join) -> None:
-    job.heard_number = max(job.heard_number, event.generation)
+    job.heard_number = max(job.heard_number, event.generation, event.earlier)
     if event.slots < 1:
         job.refuse(event.node, event.incarnation, "a node needs at least 1 slot", retryable=False)
         return

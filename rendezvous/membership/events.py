@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class Join:
     """A node asks to take part; sent again on each new stream, it resumes if nothing changed.
 
-    `generation` is the last one the node has heard of (0: none): if there is a newer one, it is
-    told. `stream` is the number the service gave the connection; it grows with each connection.
+    `generation` is the last one that this life of the node has heard of (0: none): if there is a
+    newer one, it is told. `earlier` is the last one that it knows from an earlier start of the
+    job. `stream` is the number the service gave the connection; it grows with each connection.
     """
 
     node: str
@@ -39,6 +40,7 @@ class Join:
     spec: JobSpec
     labels: Mapping[str, str] = field(default_factory=dict)
     generation: int = 0
+    earlier: int = 0
     stream: int = 0
 
 

@@ -80,6 +80,7 @@ class Job:
             spec=spec,
             labels=attendee.labels,
             generation=join.generation,
+            earlier=join.earlier,
             stream=stream,
         )
         self._streams[stream] = attendee

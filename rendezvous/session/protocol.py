@@ -67,6 +67,7 @@ class SessionProtocol:
         self._silence = timeouts.silence_of(spec)
         self._unanswered = 0
         self._down_since: float | None = None
+        self._earlier = heard
         self.generation = heard
         self.attending = False
         self.over = False
@@ -108,7 +109,8 @@ class SessionProtocol:
             store_endpoint=self._store_endpoint,
             spec=spec_to_wire(self._spec),
             resume_key=self._resume_key,
-            generation=self.generation,
+            generation=self.generation if self.generation > self._earlier else 0,
+            earlier=self._earlier,
         )
         messages = [wire.AgentMessage(join=join), *self._standing]
         if self._status:

@@ -51,7 +51,7 @@ class AgentMessage(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., left: _Optional[_Union[Left, _Mapping]] = ..., worker_failed: _Optional[_Union[WorkerFailed, _Mapping]] = ..., drain: _Optional[_Union[DrainNotice, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run_id", "node", "incarnation", "slots", "host", "labels", "store_endpoint", "spec", "resume_key", "generation")
+    __slots__ = ("protocol", "run_id", "node", "incarnation", "slots", "host", "labels", "store_endpoint", "spec", "resume_key", "generation", "earlier")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class Join(_message.Message):
     SPEC_FIELD_NUMBER: _ClassVar[int]
     RESUME_KEY_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run_id: str
     node: str
@@ -81,7 +82,8 @@ class Join(_message.Message):
     spec: JobSpec
     resume_key: bytes
     generation: int
-    def __init__(self, protocol: _Optional[int] = ..., run_id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., slots: _Optional[int] = ..., host: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., store_endpoint: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., resume_key: _Optional[bytes] = ..., generation: _Optional[int] = ...) -> None: ...
+    earlier: int
+    def __init__(self, protocol: _Optional[int] = ..., run_id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., slots: _Optional[int] = ..., host: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., store_endpoint: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., resume_key: _Optional[bytes] = ..., generation: _Optional[int] = ..., earlier: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("min_nodes", "max_nodes", "node_multiple", "max_restarts", "node_failures", "step_failures", "join_timeout", "last_call", "beat_timeout", "reconnect_grace", "leader_grace", "boundary_timeout", "grow_interval", "wait")

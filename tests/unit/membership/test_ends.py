@@ -82,6 +82,16 @@ def test_an_operator_stops_the_job_and_new_processes_resume_it():
     assert story.number == 2
 
 
+def test_a_new_process_that_knows_of_an_earlier_start_resumes_a_stopped_job():
+    story = Story()
+    story.begin("a", "b")
+    story.act(StopAsked(reason="maintenance"))
+    story.join("c", "d", earlier=1)
+    story.after(1.0)
+    assert story.published() == ["cd"]
+    assert story.number == 2
+
+
 def test_nodes_that_stop_together_leave_a_job_that_can_be_resumed():
     story = Story()
     story.begin("a", "b")

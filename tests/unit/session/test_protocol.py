@@ -20,7 +20,7 @@ from rendezvous.wire import rendezvous_pb2 as wire
 TIMEOUTS = Timeouts()
 
 
-def _protocol(*endpoints: str) -> SessionProtocol:
+def _protocol(*endpoints: str, heard: int = 0) -> SessionProtocol:
     return SessionProtocol(
         endpoints or ("h1:1", "h2:1", "h3:1"),
         run_id="job",
@@ -30,6 +30,7 @@ def _protocol(*endpoints: str) -> SessionProtocol:
         resume_key=b"k" * 16,
         rng=random.Random(7),
         now=0.0,
+        heard=heard,
     )
 
 
@@ -163,6 +164,17 @@ def test_an_old_generation_is_no_news() -> None:
     assert protocol.receive(_began(3, "a"), 0.2) == []
     assert protocol.receive(_began(2, "a"), 0.3) == []
     assert protocol.generation == 3
+
+
+def test_what_an_earlier_start_heard_is_not_taken_for_its_own() -> None:
+    protocol = _protocol(heard=4)
+    (join,) = protocol.opening(0.0)
+    assert (join.join.generation, join.join.earlier) == (0, 4)
+    _welcome(protocol)
+    assert protocol.receive(_began(4, "a"), 0.0) == []
+    protocol.receive(_began(5, "a"), 0.0)
+    (join,) = protocol.opening(1.0)
+    assert (join.join.generation, join.join.earlier) == (5, 4)
 
 
 def test_a_boundary_is_asked_once_and_of_the_present_generation_only() -> None:
