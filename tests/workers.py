@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, send_with_descriptors
+from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, Outbox
 
 TIMEOUT = 240.0
 
@@ -23,6 +23,7 @@ class Worker:
     def __init__(self, log: Path) -> None:
         ours, theirs = socket.socketpair()
         self.channel = ours
+        self._outbox = Outbox(ours)
         self.said: list[Message] = []
         self._buffer = LineBuffer()
         self.log = log
@@ -41,7 +42,8 @@ class Worker:
         theirs.close()
 
     def tell(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        send_with_descriptors(self.channel, message, descriptors)
+        self._outbox.put(message, descriptors)
+        self._outbox.flush()
 
     def read(self) -> bool:
         """Take in what has come; False when the worker is gone."""

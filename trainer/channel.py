@@ -1,8 +1,9 @@
 """The local channel between an agent and one of its workers.
 
 A Unix socket pair that the worker inherits (its descriptor's number is in `REMESH_CHANNEL`).
-One JSON object a line; a line may carry descriptors (`SCM_RIGHTS`). Either side ignores the
-keys it doesn't know.
+One JSON object a line. A line may carry descriptors (`SCM_RIGHTS`), and says how many: what is
+read at once may hold several lines, and the kernel does not tell whose they are. Either side
+ignores the keys it doesn't know.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import json
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 CHANNEL_VARIABLE = "REMESH_CHANNEL"
+DESCRIPTORS = "descriptors"
 MAX_LINE_BYTES = 16 << 20
 
 Message = dict[str, Any]
@@ -64,7 +67,7 @@ class WorkerEnd:
 
     def receive(self) -> Iterator[tuple[Message, list[int]]]:
         """Yield messages, each with the descriptors that came with it, until the agent is gone."""
-        descriptors: list[int] = []
+        waiting: list[int] = []
         size = array.array("i").itemsize
         while True:
             data, ancillary, _flags, _address = self._connection.recvmsg(
@@ -74,19 +77,51 @@ class WorkerEnd:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     received = array.array("i")
                     received.frombytes(payload[: len(payload) - len(payload) % size])
-                    descriptors.extend(received)
+                    waiting.extend(received)
             if not data:
                 return
             for message in self._buffer.feed(data):
-                yield message, descriptors
-                descriptors = []
+                count = message.get(DESCRIPTORS, 0)
+                yield message, waiting[:count]
+                del waiting[:count]
 
 
-def send_with_descriptors(
-    connection: socket.socket, message: Message, descriptors: Sequence[int]
-) -> None:
-    """The agent's side of a line that carries descriptors. Blocks for at most one line."""
-    data = encode(message)
-    sent = socket.send_fds(connection, [data], list(descriptors))
-    if sent < len(data):
-        connection.sendall(data[sent:])
+class Outbox:
+    """The agent's end: lines on their way to a worker that may not be reading just now.
+
+    On a connection that does not block, `put` and `flush` don't either.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lines: deque[tuple[memoryview, list[int]]] = deque()
+
+    def put(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Add a line; its descriptors may be closed afterwards."""
+        data = encode({**message, DESCRIPTORS: len(descriptors)})
+        self._lines.append((memoryview(data), [os.dup(descriptor) for descriptor in descriptors]))
+
+    def flush(self) -> bool:
+        """Send what can be sent; True when nothing is left. Raises OSError: the worker is gone."""
+        while self._lines:
+            data, descriptors = self._lines[0]
+            try:
+                sent = socket.send_fds(self._connection, [data], descriptors)
+            except BlockingIOError:
+                return False
+            _close(descriptors)
+            self._lines[0] = data[sent:], []
+            if sent == len(data):
+                self._lines.popleft()
+        return True
+
+    def close(self) -> None:
+        """Forget what was not sent. The connection stays."""
+        for _, descriptors in self._lines:
+            _close(descriptors)
+        self._lines.clear()
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

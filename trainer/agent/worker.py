@@ -13,7 +13,7 @@ from pathlib import Path
 from trainer.agent.launch import Stream
 from trainer.agent.output import Pump
 from trainer.agent.process import Exit, Process
-from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, encode
+from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, Outbox
 
 READ_BYTES = 1 << 16
 
@@ -49,11 +49,13 @@ class Worker:
         self._heard = heard
         self._buffer = LineBuffer()
         self._channel: socket.socket | None = None
+        self._outbox: Outbox | None = None
         theirs: socket.socket | None = None
         env = dict(env)
         if heard is not None:
             self._channel, theirs = socket.socketpair()
             self._channel.setblocking(False)
+            self._outbox = Outbox(self._channel)
             env[CHANNEL_VARIABLE] = str(theirs.fileno())
         self.process = Process(
             argv,
@@ -87,10 +89,22 @@ class Worker:
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Never blocks. A worker that is gone or does not read is noticed by its end."""
-        if self._channel is None:
+        if self._channel is None or self._outbox is None:
             return
+        self._outbox.put(message, descriptors)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._channel is None or self._outbox is None:
+            return
+        sent = True
         with contextlib.suppress(OSError):
-            socket.send_fds(self._channel, [encode(message)], list(descriptors))
+            sent = self._outbox.flush()
+        loop = asyncio.get_running_loop()
+        if sent:
+            loop.remove_writer(self._channel)
+        else:
+            loop.add_writer(self._channel, self._flush)
 
     def interrupt(self, number: int) -> None:
         """Signal everything of it that stayed in its process group."""
@@ -125,8 +139,10 @@ class Worker:
             self.kill()
 
     def _close_channel(self) -> None:
-        if self._channel is not None:
+        if self._channel is not None and self._outbox is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
+            asyncio.get_running_loop().remove_writer(self._channel)
+            self._outbox.close()
             self._channel.close()
             self._channel = None
 
