@@ -24,10 +24,11 @@ def main() -> int:
     )
     channel = WorkerEnd.from_environment()
     # Imported only now, so that a stack dump works while torch is being imported.
+    from trainer.worker.job_training import JobTraining
     from trainer.worker.loop import live
 
     channel.send({"type": "hello", "pid": os.getpid()})
-    return live(channel)
+    return live(channel, JobTraining.described_in)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,13 @@ class Training:
             for _, part in self._parallel.parts
             for name, parameter in part.named_parameters()
         }
-        self.state = ModelState(job.train, parameters, device)
+        self.state = ModelState(
+            job.train,
+            parameters,
+            device,
+            facts={"seed": job.run.seed, "pieces": pieces},
+            samples_per_step=self.samples_per_step,
+        )
         self.reports_loss = self._parallel.holds_last_stage and mesh["tp"].get_local_rank() == 0
 
     def _materialize(self, spec: ModelSpec) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 import torch
@@ -12,10 +11,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from trainer.mesh import MeshPlan
 from trainer.worker.interrupt import Interruption
-
-MESH_DIMS = ("pp", "dp_replicate", "dp_shard", "tp")
 
 
 def local_device(local_rank: int) -> torch.device:
@@ -49,35 +45,31 @@ def generation_store(
     return PrefixStore(f"generation/{generation}", store)
 
 
-@contextmanager
-def process_groups(
+def form_groups(
     endpoint: str,
     listening_socket: int | None,
     *,
     rank: int,
-    plan: MeshPlan,
+    dims: Mapping[str, int],
     device: torch.device,
     timeout: timedelta,
     interruption: Interruption,
-) -> Iterator[DeviceMesh]:
-    """Make the world and its mesh, and take both down again, whatever happens within."""
+) -> DeviceMesh:
+    """Make the world and its mesh. Whatever is raised, `drop_groups` has to follow."""
     with interruption.forming_groups():
         store = generation_store(endpoint, listening_socket, interruption.generation, timeout)
         dist.init_process_group(
             dist.get_default_backend_for_device(device),
             store=store,
             rank=rank,
-            world_size=plan.size,
+            world_size=math.prod(dims.values()),
             timeout=timeout,
             device_id=device if device.type == "cuda" else None,
         )
-        mesh = init_device_mesh(
-            device.type,
-            (plan.pp, plan.dp_replicate, plan.dp_shard, plan.tp),
-            mesh_dim_names=MESH_DIMS,
-        )
-    try:
-        yield mesh
-    finally:
+        return init_device_mesh(device.type, tuple(dims.values()), mesh_dim_names=tuple(dims))
+
+
+def drop_groups() -> None:
+    """Take down the world and everything on it, where there is one."""
+    if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()

@@ -54,7 +54,7 @@ class Inbox:
     """Reads the channel in a thread of its own."""
 
     def __init__(self, channel: WorkerEnd) -> None:
-        self._channel = channel
+        self.channel = channel
         self._orders: queue.Queue[Enter | Exit] = queue.Queue()
         self._lock = threading.Lock()
         self._interruption: Interruption | None = None
@@ -89,7 +89,7 @@ class Inbox:
         return Wish(leave=True, save=save) if asked >= generation else Wish()
 
     def _listen(self) -> None:
-        for message, descriptors in self._channel.receive():
+        for message, descriptors in self.channel.receive():
             match message["type"]:
                 case "enter":
                     self._orders.put(Enter(message, descriptors[0] if descriptors else None))

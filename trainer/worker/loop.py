@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import logging
 import traceback
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 from trainer.channel import WorkerEnd
-from trainer.data import open_batches
 from trainer.errors import JobError
-from trainer.job import load
-from trainer.mesh import MeshPlan, NodeSlots, plan_job
-from trainer.models.factory import build_spec
-from trainer.worker.generation import Finished, GenerationRun, Left, Surroundings
-from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Exit, Inbox
-from trainer.worker.state import ModelState
+from trainer.worker.outcome import Finished, Left, Outcome, Spared
+from trainer.worker.seat import Seat
 
 log = logging.getLogger(__name__)
 
 
-def live(channel: WorkerEnd) -> int:
-    """Serve the agent until it says exit; returns the exit code of the process."""
+class Program(Protocol):
+    """What a rank does in every generation of one job."""
+
+    @property
+    def version(self) -> int:
+        """Of the state that this process would bring along now."""
+
+    def seat(self, order: Enter, inbox: Inbox) -> Seat | None:
+        """This rank's seat in the generation; None where it has no place in the mesh."""
+
+    def run(self, seat: Seat) -> Finished:
+        """Open the seat and train on it. Raises GenerationOver, or what a broken group raises."""
+
+
+def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
+    """Serve the agent until it says exit; returns the exit code of the process.
+
+    `begin` is called with the first order of each job.
+    """
     inbox = Inbox(channel)
-    around: Surroundings | None = None
-    past: ModelState | None = None
+    program: Program | None = None
+    job = ""
     while True:
         order = inbox.next_order()
         if isinstance(order, Exit):
             return 0
         try:
-            if around is None or around.path != order.job:
-                around, past = _surroundings(order, channel, inbox), None
-            outcome, past = _enter(order, around, past)
+            if program is None or job != order.job:
+                program, job = begin(order), order.job
+            outcome = _pass_through(order, program, inbox)
         except JobError as error:
             channel.send({"type": "failed", "category": "job", "message": str(error)})
             return 2
@@ -48,73 +60,29 @@ def live(channel: WorkerEnd) -> int:
                 }
             )
             return 1
-        channel.send(_farewell(order, outcome))
+        if isinstance(outcome, Left):
+            log.info("left generation %d: %s", order.generation, outcome.detail)
+        channel.send(outcome.message())
 
 
-def _surroundings(order: Enter, channel: WorkerEnd, inbox: Inbox) -> Surroundings:
-    job = load(Path(order.job))
-    pieces = job.pieces(max(node.slots for node in _nodes(order)))
-    return Surroundings(
-        path=order.job,
-        job=job,
-        spec=build_spec(job),
-        batches=open_batches(job, pieces=pieces),
-        device=local_device(order.local_rank),
-        channel=channel,
-        inbox=inbox,
-        pieces=pieces,
-    )
-
-
-def _nodes(order: Enter) -> list[NodeSlots]:
-    return [NodeSlots(node=node, slots=slots) for node, slots, _host in order.members]
-
-
-def _enter(
-    order: Enter, around: Surroundings, past: ModelState | None
-) -> tuple[Left | Finished | None, ModelState | None]:
-    """How the generation went, and the state this process is left with.
-
-    The outcome is None where this rank has no place in the mesh and waits as a spare.
-    """
-    mesh = mesh_plan(order, around)
-    if order.rank in mesh.spares:
+def _pass_through(order: Enter, program: Program, inbox: Inbox) -> Outcome:
+    """Live through one generation. Raises what is wrong with the job or the code itself."""
+    seat = program.seat(order, inbox)
+    if seat is None:
         log.info("rank %d is a spare in generation %d", order.rank, order.generation)
-        return None, past
+        return Spared(generation=order.generation)
     log.info(
         "rank %d enters generation %d (%s): %s",
         order.rank,
         order.generation,
-        mesh.describe(),
+        seat.place.text,
         order.reason,
     )
-    run = GenerationRun(order, mesh, mesh.ranks.index(order.rank), around, past)
-    return run(), run.past
-
-
-def mesh_plan(order: Enter, around: Surroundings) -> MeshPlan:
-    """The same pure function, over the same members, on every rank."""
-    job = around.job
-    return plan_job(job, _nodes(order), replan=job.elastic.replan, pieces=around.pieces)
-
-
-def _farewell(order: Enter, outcome: Left | Finished | None) -> dict[str, Any]:
-    match outcome:
-        case None:
-            return {"type": "spare", "generation": order.generation}
-        case Finished():
-            return {
-                "type": "finished",
-                "generation": order.generation,
-                "status": outcome.status,
-                "summary": outcome.summary,
-            }
-        case Left():
-            log.info("left generation %d: %s", order.generation, outcome.detail)
-            return {
-                "type": "left",
-                "generation": order.generation,
-                "version": outcome.version,
-                "reason": outcome.reason,
-                "error": outcome.detail,
-            }
+    with seat:
+        try:
+            return program.run(seat)
+        except Exception as error:
+            left = seat.left(error, program.version)
+            if left is None:
+                raise
+            return left

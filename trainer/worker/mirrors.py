@@ -46,6 +46,7 @@ def _read(path: Path) -> list[Held]:
             kind="mirror",
             version=staged["version"],
             tensors=tensors,
+            values=staged["values"],
             unchanged=unchanged,
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.tensors import LocalTensor
 from trainer.recovery.decision import Kind, Move, Need, Offer, Recovery, decide
 from trainer.recovery.movement import Holdings, carry_out
-from trainer.worker.state import ModelState
+from trainer.worker.state import State
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +29,29 @@ class Held:
     kind: Kind
     version: int
     tensors: Holdings
+    values: Mapping[str, Any]
     unchanged: Callable[[], bool] = lambda: True
     """Whether it still holds what it held when it was found."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What the state has been filled with, and from where."""
+
+    version: int
+    source: Literal["peers", "mirror", "storage"]
+
+
 def restore(
-    state: ModelState,
+    state: State,
     find: Callable[[], list[Held]],
     checkpointer: Checkpointer,
     *,
     node: str,
     exchange: Exchange,
     device: torch.device,
-) -> str | None:
-    """Collective. Returns the source (peers, mirror, storage), or None where there is none.
+) -> Restored | None:
+    """Collective. Returns None, with `state` as it was, where there is no source.
 
     `find` lists what this rank holds. Should a mirror be filled anew while it is read, all look
     again: what another node was still sending may arrive at any time.
@@ -50,11 +59,12 @@ def restore(
     stored = checkpointer.newest_version() if exchange.rank == 0 else None
     while True:
         held = find()
-        recovery = _agree(
+        agreed = _agree(
             held, state.local, node, exchange, above=-1 if stored is None else stored - 1
         )
-        if recovery is None:
+        if agreed is None:
             break
+        recovery, values = agreed
         carry_out(
             recovery.moves,
             rank=exchange.rank,
@@ -66,20 +76,23 @@ def restore(
         used = {move.key for move in recovery.moves if move.source == exchange.rank}
         sound = all(holding.unchanged() for holding in held if holding.key in used)
         if all(exchange.all_gather(sound)):
-            state.set_version(recovery.version)
-            return recovery.source
+            state.become(recovery.version, values)
+            return Restored(version=recovery.version, source=recovery.source)
         log.warning("a mirror was filled anew while it was being read; looking again")
     loaded = checkpointer.load(state.tensors())
     if loaded is None:
         return None
-    state.set_version(loaded.version)
-    return "storage"
+    state.become(loaded.version, loaded.values)
+    return Restored(version=loaded.version, source="storage")
 
 
 def _agree(
     held: list[Held], target: Holdings, node: str, exchange: Exchange, *, above: int
-) -> Recovery | None:
-    """Rank 0 hears what everyone needs and has, decides, and tells each rank its own moves."""
+) -> tuple[Recovery, Mapping[str, Any]] | None:
+    """Rank 0 hears what everyone needs and has, decides, and tells each rank its own moves.
+
+    The second is what was kept beside the tensors of the version that was chosen.
+    """
     gathered = exchange.gather(
         {
             "node": node,
@@ -90,6 +103,7 @@ def _agree(
                     "kind": item.kind,
                     "version": item.version,
                     "boxes": _boxes(item.tensors),
+                    "values": item.values,
                 }
                 for item in held
             ],
@@ -98,7 +112,8 @@ def _agree(
     answers: list[Any] | None = None
     if gathered is not None:
         recovery = decide(*_told(gathered), above=above)
-        answers = [_answer(recovery, rank) for rank in range(exchange.world_size)]
+        values = None if recovery is None else _values(gathered, recovery.version)
+        answers = [_answer(recovery, values, rank) for rank in range(exchange.world_size)]
     answer = exchange.scatter(answers)
     if answer is None:
         return None
@@ -106,7 +121,8 @@ def _agree(
         Move(name=name, box=_box(box), source=source, key=key, target=into)
         for name, box, source, key, into in answer["moves"]
     )
-    return Recovery(version=answer["version"], source=answer["source"], moves=moves)
+    recovery = Recovery(version=answer["version"], source=answer["source"], moves=moves)
+    return recovery, answer["values"]
 
 
 def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
@@ -129,12 +145,20 @@ def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
     return needs, offers
 
 
-def _answer(recovery: Recovery | None, rank: int) -> dict[str, Any] | None:
+def _values(gathered: list[Any], version: int) -> Any:
+    """They are the same wherever that version is held."""
+    return next(
+        item["values"] for said in gathered for item in said["held"] if item["version"] == version
+    )
+
+
+def _answer(recovery: Recovery | None, values: Any, rank: int) -> dict[str, Any] | None:
     if recovery is None:
         return None
     return {
         "version": recovery.version,
         "source": recovery.source,
+        "values": values,
         "moves": [
             [move.name, move.box, move.source, move.key, move.target]
             for move in recovery.moves

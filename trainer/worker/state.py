@@ -7,7 +7,7 @@ next generation has taken over what it needs of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,25 @@ from trainer.worker.learning_rate import learning_rate
 from trainer.worker.optimizer import make_optimizer, optimizer_tensors, set_optimizer_step
 
 
+class State(Protocol):
+    """What training changes, as one rank holds it; `version` counts the steps it has seen."""
+
+    version: int
+
+    @property
+    def local(self) -> Mapping[str, LocalTensor]:
+        """The parts that this rank holds."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by the name that the whole model gives it."""
+
+    def values(self) -> dict[str, Any]:
+        """What belongs to the version beside tensors: plain, and the same on every rank."""
+
+    def become(self, version: int, values: Mapping[str, Any]) -> None:
+        """The tensors have been filled with this version; `values` were kept beside them."""
+
+
 class ModelState:
     """One rank's shards, by the names that the whole model gives them.
 
@@ -29,9 +48,18 @@ class ModelState:
     """
 
     def __init__(
-        self, train: TrainSection, parameters: Mapping[str, nn.Parameter], device: torch.device
+        self,
+        train: TrainSection,
+        parameters: Mapping[str, nn.Parameter],
+        device: torch.device,
+        *,
+        facts: Mapping[str, Any],
+        samples_per_step: int,
     ) -> None:
+        """`facts` are kept beside every version, for people and other programs to read."""
         self._train = train
+        self._facts = dict(facts)
+        self._samples_per_step = samples_per_step
         self.parameters = dict(parameters)
         self.optimizer = make_optimizer(train.optimizer, self.parameters, device)
         self.version = 0
@@ -50,7 +78,15 @@ class ModelState:
             },
         }
 
-    def set_version(self, version: int) -> None:
+    def values(self) -> dict[str, Any]:
+        """Every random key follows from these and the job."""
+        return {
+            "version": self.version,
+            "sample": self.version * self._samples_per_step,
+            **self._facts,
+        }
+
+    def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version."""
         self.version = version
         set_optimizer_step(self.optimizer, version)
@@ -88,15 +124,3 @@ class ModelState:
 def shard_of(value: Tensor) -> Tensor:
     """The local part of a DTensor, or the tensor itself."""
     return value._local_tensor if isinstance(value, DTensor) else value.detach()
-
-
-def plain_values(
-    state: ModelState, *, samples_per_step: int, pieces: int, seed: int
-) -> dict[str, Any]:
-    """What a checkpoint holds beside tensors. Every random key follows from it and the job."""
-    return {
-        "version": state.version,
-        "sample": state.version * samples_per_step,
-        "seed": seed,
-        "pieces": pieces,
-    }

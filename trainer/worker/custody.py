@@ -1,0 +1,149 @@
+"""One rank's care for its state: taken back when a generation begins, copied and saved on the way.
+
+A copy to the node's shared memory goes on while the next step computes: `land` waits for it, and
+has to be called before the state changes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from trainer.checkpoint.checkpointer import Checkpointer
+from trainer.checkpoint.keep import Keep
+from trainer.checkpoint.stager import Staged
+from trainer.errors import CheckpointError
+from trainer.job import Job
+from trainer.worker.mirrors import find_mirrors
+from trainer.worker.restore import Held, restore
+from trainer.worker.seat import Seat
+from trainer.worker.state import State
+
+log = logging.getLogger(__name__)
+
+
+class Custody:
+    """The state of one rank in one generation; a context at whose end no copy is on its way."""
+
+    def __init__(self, seat: Seat, job: Job, identity: Mapping[str, Any] | None) -> None:
+        self._seat = seat
+        self._job = job
+        self._staging = seat.staging
+        self._staged: Staged | None = None
+        self._saved = -1
+        self._checkpointer = Checkpointer(
+            job.checkpoint.directory or f"{seat.order.run_directory}/checkpoints",
+            identity=identity,
+            rank=seat.rank,
+            world_size=seat.size,
+            generation=seat.generation,
+            group=seat.group,
+            execution=seat.order.message.get("execution", ""),
+            mesh=seat.place.dims,
+            keep=Keep(keep=job.checkpoint.keep, keep_every=job.checkpoint.keep_every or 0),
+            staging=self._staging / f"own-{seat.order.local_rank}" if self._staging else None,
+            storage_options=job.checkpoint.storage_options,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Whatever ended the generation: what is being copied must not change before it is."""
+        try:
+            self.land()
+        except (RuntimeError, OSError, CheckpointError) as fault:
+            log.warning("the state could not be staged: %s", fault)
+
+    def restore(self, state: State, past: State | None) -> str | None:
+        """Fill `state` from the nearest whole source; collective.
+
+        `past` is what this process brings from the generation before. Returns the source (peers,
+        mirror, storage), or None where there is none.
+        """
+
+        def find() -> list[Held]:
+            return [*self._mirrors(), *([] if past is None else [_held(past)])]
+
+        restored = restore(
+            state,
+            find,
+            self._checkpointer,
+            node=self._seat.order.node,
+            exchange=self._seat.exchange,
+            device=self._seat.device,
+        )
+        if restored is None:
+            return None
+        self._saved = restored.version if restored.source == "storage" else -1
+        self._seat.check()
+        return restored.source
+
+    def keep(self, state: State, *, write: bool) -> None:
+        """Copy the state to where it outlives this process; with `write`, save it from there.
+
+        Collective.
+        """
+        self.land()
+        job = self._job
+        if write:
+            self._saved = state.version
+        if self._staging is None:
+            if write:
+                self._checkpointer.save(state.version, state.tensors(), state.values())
+            return
+        self._staged = self._checkpointer.stage(
+            state.version,
+            state.tensors(),
+            state.values(),
+            write=write,
+            mirror=job.elastic.mirror_every > 0,
+            when_busy=job.checkpoint.when_busy,
+        )
+
+    def land(self) -> None:
+        """Wait for the copy that is on its way, and hand it to the agent."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            self._seat.say("staged", version=staged.version, path=str(staged.wait()))
+
+    def mirror_again(self, state: State, source: str | None) -> None:
+        """After a recovery from memory: the lost ranks' copies are to be had in one place only."""
+        if source in ("peers", "mirror") and self._job.elastic.mirror_every:
+            self.keep(state, write=False)
+
+    def finish(self, state: State) -> None:
+        """Save the last version where the job wants that, and wait until all is written."""
+        self.land()
+        if self._job.checkpoint.at_end and self._saved < state.version:
+            self.keep(state, write=True)
+            self.land()
+        self.drain()
+
+    def drain(self) -> None:
+        """Wait until what this rank has staged is written."""
+        self._checkpointer.drain()
+
+    def _mirrors(self) -> list[Held]:
+        """This rank's share of what lies in the node's shared memory."""
+        if self._staging is None:
+            return []
+        order = self._seat.order
+        return find_mirrors(self._staging, turn=order.local_rank, turns=order.local_world_size)
+
+
+def _held(past: State) -> Held:
+    return Held(
+        key="past",
+        kind="worker",
+        version=past.version,
+        tensors=past.local,
+        values=past.values(),
+    )

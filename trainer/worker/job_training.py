@@ -1,0 +1,224 @@
+"""The training that a job file describes, generation after generation in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from trainer.data import Batches, open_batches
+from trainer.errors import GenerationOver, WorkerError
+from trainer.job import Job, load
+from trainer.mesh import NodeSlots, plan_job
+from trainer.models.factory import build_spec
+from trainer.models.spec import ModelSpec
+from trainer.worker.ballot import Verdict
+from trainer.worker.build import Training
+from trainer.worker.custody import Custody
+from trainer.worker.digest import weights_sha256
+from trainer.worker.groups import local_device
+from trainer.worker.inbox import Enter, Inbox
+from trainer.worker.learning_rate import learning_rate
+from trainer.worker.outcome import Finished
+from trainer.worker.points import Points
+from trainer.worker.seat import Place, Seat
+from trainer.worker.state import ModelState, shard_of
+from trainer.worker.step import Applied, train_step
+from trainer.worker.survivor import roll_forward
+
+log = logging.getLogger(__name__)
+
+
+class JobTraining:
+    """What stays the same from one generation to the next, and the state brought along."""
+
+    def __init__(
+        self, job: Job, spec: ModelSpec, batches: Batches, device: torch.device, pieces: int
+    ) -> None:
+        self.job = job
+        self.spec = spec
+        self.batches = batches
+        self.device = device
+        self.pieces = pieces
+        self.past: ModelState | None = None
+
+    @classmethod
+    def described_in(cls, order: Enter) -> Self:
+        """Read the order's job. Raises JobError."""
+        job = load(Path(order.job))
+        pieces = job.pieces(max(node.slots for node in _nodes(order)))
+        return cls(
+            job,
+            build_spec(job),
+            open_batches(job, pieces=pieces),
+            local_device(order.local_rank),
+            pieces,
+        )
+
+    @property
+    def version(self) -> int:
+        """Of the state that this process would bring along now."""
+        return 0 if self.past is None else self.past.version
+
+    def seat(self, order: Enter, inbox: Inbox) -> Seat | None:
+        """This rank's seat by the mesh of the generation; None where it is a spare.
+
+        The mesh comes of a pure function over the same members on every rank.
+        """
+        plan = plan_job(self.job, _nodes(order), replan=self.job.elastic.replan, pieces=self.pieces)
+        if order.rank in plan.spares:
+            return None
+        place = Place(
+            rank=plan.ranks.index(order.rank),
+            dims={
+                "pp": plan.pp,
+                "dp_replicate": plan.dp_replicate,
+                "dp_shard": plan.dp_shard,
+                "tp": plan.tp,
+            },
+            text=plan.describe(),
+            speaks=order.rank == min(rank for rank in order.local_ranks if rank in plan.ranks),
+        )
+        timeout = self.job.elastic.collective_timeout
+        return Seat(order, place, inbox, self.device, timeout=timeout)
+
+    def run(self, seat: Seat) -> Finished:
+        """Live through one generation."""
+        return _Passage(self, seat).run()
+
+
+class _Passage:
+    """One rank's passage through one generation: model, state, steps."""
+
+    def __init__(self, around: JobTraining, seat: Seat) -> None:
+        self._around = around
+        self._job = around.job
+        self._seat = seat
+        self._last: Applied | None = None
+        self._points = Points(
+            seat,
+            around.job.faults,
+            seed=around.job.run.seed,
+            version=lambda: around.version,
+            poison=self._poison,
+        )
+
+    def run(self) -> Finished:
+        around, seat = self._around, self._seat
+        seat.open()
+        # A step that some rank saw agreed on, but not all, counts.
+        agreed = roll_forward(around.past, seat.exchange)
+        training = Training(
+            around.job, around.spec, around.batches, seat.mesh, seat.device, pieces=around.pieces
+        )
+        if agreed is not None:
+            self._report_again(training, *agreed)
+        seat.mark("build")
+        with Custody(seat, around.job, identity(around.job)) as custody:
+            source = custody.restore(training.state, around.past)
+            if source is None:
+                training.initialize(around.spec)
+            around.past = training.state
+            custody.mirror_again(training.state, source)
+            seat.mark("state")
+            seat.tell_entered(training.state.version, source or "init")
+            self._steps(training, custody)
+        return Finished(
+            generation=seat.generation,
+            status="completed" if training.state.version >= self._job.train.steps else "stopped",
+            summary={
+                "steps": training.state.version,
+                "final_loss": None if self._last is None else self._last.verdict.loss,
+                "weights_sha256": weights_sha256(training),
+            },
+        )
+
+    def _report_again(self, training: Training, version: int, verdict: Verdict) -> None:
+        """The node that would have written the last step down may be the one that was lost."""
+        applied = Applied(
+            step=version,
+            verdict=verdict,
+            lr=learning_rate(self._job.train, version - 1),
+            tokens=training.tokens_per_step,
+            seconds=0.0,
+        )
+        self._report(applied, again=True)
+
+    def _steps(self, training: Training, custody: Custody) -> None:
+        job, state, seat = self._job, training.state, self._seat
+
+        def at(point: str) -> None:
+            self._points(point)
+            if point == "agreed":
+                # What was being copied while the step computed is about to change.
+                custody.land()
+
+        last = min(job.train.steps, job.train.stop_at or job.train.steps)
+        while state.version < last:
+            self._last = applied = train_step(training, wish=seat.wish(), at=at)
+            self._report(applied)
+            if not applied.verdict.finite:
+                self._report_bad_numbers(applied)
+            ends, leaves = state.version == last, applied.verdict.leave
+            write = self._is_due(job.checkpoint.every) or (leaves and applied.verdict.save)
+            if not ends and (write or leaves or self._is_due(job.elastic.mirror_every)):
+                if write:
+                    self._points("saving")
+                custody.keep(state, write=write)
+            if leaves and not ends:
+                custody.land()
+                if applied.verdict.save:
+                    custody.drain()
+                raise GenerationOver(seat.generation, seat.leave_reason())
+        custody.finish(state)
+
+    def _is_due(self, every: int) -> bool:
+        return bool(every) and self._around.version % every == 0
+
+    def _poison(self) -> None:
+        assert self._around.past is not None
+        for gradient in self._around.past.gradients()[:1]:
+            shard_of(gradient).fill_(math.nan)
+
+    def _report_bad_numbers(self, applied: Applied) -> None:
+        """Say that a step updated nothing. Raises WorkerError where the job wants to end then."""
+        said = f"step {applied.step}: loss {applied.verdict.loss}, norm {applied.verdict.norm}"
+        if self._job.train.on_bad_numbers == "stop":
+            raise WorkerError(f"{said}; train.on_bad_numbers is stop")
+        if self._seat.rank == 0:
+            log.warning("%s; its update is passed over", said)
+            self._seat.say("event", event="step.skipped", step=applied.step)
+
+    def _report(self, applied: Applied, *, again: bool = False) -> None:
+        fields: dict[str, Any] = {"step": applied.step}
+        if again:
+            fields["again"] = True
+        if self._seat.place.speaks:
+            fields |= {
+                "loss": applied.verdict.loss,
+                "grad_norm": applied.verdict.norm,
+                "lr": applied.lr,
+                "tokens": applied.tokens,
+                "step_seconds": applied.seconds,
+                "world_size": self._seat.size,
+                "time": time.time(),
+            }
+        self._seat.say("step", **fields)
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """What a checkpoint must share with the job that reads it: the model, and nothing else."""
+    if job.model.factory is not None:
+        return {"factory": job.model.factory}
+    sizes = dataclasses.asdict(job.model.sizes())
+    return {"model": "llama"} | {key: value for key, value in sizes.items() if key != "dropout"}
+
+
+def _nodes(order: Enter) -> Sequence[NodeSlots]:
+    return [NodeSlots(node=node, slots=slots) for node, slots, _host in order.members]
