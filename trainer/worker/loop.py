@@ -11,6 +11,7 @@ from trainer.channel import WorkerEnd
 from trainer.errors import JobError
 from trainer.worker.inbox import Enter, Exit, Inbox
 from trainer.worker.outcome import Finished, Left, Outcome, Spared
+from trainer.worker.placement import Placements
 from trainer.worker.seat import Seat
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
     `begin` is called with the first order of each job.
     """
     inbox = Inbox(channel)
+    placements = Placements()
     program: Program | None = None
     job = ""
     while True:
@@ -45,7 +47,7 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         try:
             if program is None or job != order.job:
                 program, job = begin(order), order.job
-            outcome = _pass_through(order, program, inbox)
+            outcome = _pass_through(order, program, inbox, placements)
         except JobError as error:
             channel.send({"type": "failed", "category": "job", "message": str(error)})
             return 2
@@ -65,7 +67,9 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         channel.send(outcome.message())
 
 
-def _pass_through(order: Enter, program: Program, inbox: Inbox) -> Outcome:
+def _pass_through(
+    order: Enter, program: Program, inbox: Inbox, placements: Placements
+) -> Outcome:
     """Live through one generation. Raises what is wrong with the job or the code itself."""
     seat = program.seat(order, inbox)
     if seat is None:
@@ -78,6 +82,7 @@ def _pass_through(order: Enter, program: Program, inbox: Inbox) -> Outcome:
         seat.place.text,
         order.reason,
     )
+    placements.move_to(seat.rank, seat.place.dims.get("tp", 1), seat.device)
     with seat:
         try:
             return program.run(seat)
