@@ -44,6 +44,7 @@ class Record:
         self._announced = 0
         self._dirty = True
         self._step_seen = 0
+        self._stepped = 0
         self._written_at = float("-inf")
         self._began = time.time()
         self._earlier_seconds = 0.0
@@ -168,6 +169,14 @@ class Record:
                     version=message.get("version"),
                     seconds=message.get("seconds"),
                 )
+            case "left":
+                self.event(
+                    "worker.left",
+                    rank=worker.rank,
+                    generation=message["generation"],
+                    version=message["version"],
+                    reason=message.get("reason", ""),
+                )
             case "finished":
                 # Every rank reports its end; what is known of the whole may be known to one only.
                 found = {k: v for k, v in (message.get("summary") or {}).items() if v}
@@ -199,7 +208,7 @@ class Record:
                     "rank": worker.rank,
                     "local_rank": worker.local_rank,
                     "pid": worker.pid,
-                    "state": "standby" if worker.standby else worker.state,
+                    "state": _shown(worker),
                     "generation": worker.generation,
                 }
                 for worker in workers
@@ -240,6 +249,9 @@ class Record:
         self._dirty = True
         if not self.keeper or self._metrics is None or "loss" not in message:
             return
+        if message["step_seconds"] and self._stepped < message["generation"]:
+            self._stepped = message["generation"]
+            self.event("generation.stepped", generation=self._stepped, step=message["step"])
         for line in self._ledger.offer(message):
             self._metrics.append(line)
             self._progress.step(line)
@@ -285,3 +297,8 @@ class Record:
     def _wall_seconds(self) -> float:
         """Of all starts of this run together; the time between them is nobody's."""
         return self._earlier_seconds + time.time() - self._began
+
+
+def _shown(worker: Worker) -> str:
+    """A standby that is still importing can't take over yet."""
+    return "standby" if worker.standby and worker.state == "ready" else worker.state
