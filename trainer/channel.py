@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 CHANNEL_VARIABLE = "REMESH_CHANNEL"
+REHEARSAL_VARIABLE = "REMESH_REHEARSE"
+"""`SLOTS:PATH`, the node's slots and the job file, where blocks are compiled ahead of time."""
 DESCRIPTORS = "descriptors"
 MAX_LINE_BYTES = 16 << 20
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rendezvous.generation import Generation
 from trainer.agent import Launch, Loop, Probe, Script
+from trainer.channel import REHEARSAL_VARIABLE
 from trainer.command import options
 from trainer.command.script_launch import console, labels, membership
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
 from trainer.job import Job, dump, load
+from trainer.telemetry import RunDirectory
 
 LEADER_GRACE_SECONDS = 5.0
 OVERRIDING_FLAGS = {
@@ -45,7 +47,7 @@ def job_launch(parsed: argparse.Namespace) -> Launch:
         directory=root,
         job_text=dump(job),
         slots=slots,
-        workers=_workers(job, slots),
+        workers=_workers(job, slots, root),
         membership=membership(
             parsed,
             max_restarts=elastic.max_restarts,
@@ -78,13 +80,14 @@ def _overrides(parsed: argparse.Namespace) -> list[str]:
     return [f"{key}={value}" for key, value in given if value is not None]
 
 
-def _workers(job: Job, slots: int) -> Script | Loop:
+def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
     entry = job.entrypoint
     if entry is None:
         wanted = job.elastic.standby_per_node
         standby = int(slots >= 2) if wanted == "auto" else wanted
         return Loop(
             argv=(sys.executable, "-u", "-m", "trainer.worker"),
+            env=_rehearsal(job, slots, root),
             standby=standby,
             interrupt_seconds=job.elastic.interrupt_timeout,
             hang_seconds=None if job.elastic.hang_timeout == "auto" else job.elastic.hang_timeout,
@@ -101,6 +104,12 @@ def _workers(job: Job, slots: int) -> Script | Loop:
         assert entry.command is not None
         argv = (entry.command,)
     return Script(argv=(*argv, *entry.args), env=entry.env)
+
+
+def _rehearsal(job: Job, slots: int, root: Path) -> dict[str, str]:
+    """Compiled blocks are compiled before a worker says that it is ready."""
+    path = RunDirectory(root).job
+    return {REHEARSAL_VARIABLE: f"{slots}:{path}"} if job.compile.enabled else {}
 
 
 def _probe(job: Job) -> Probe | None:

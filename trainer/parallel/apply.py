@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ def parallelize(
     `scale` multiplies the summed token losses of every microbatch; it is one over the tokens of
     the global batch. Raises JobError where the model has no plan for what the mesh asks.
     """
-    pp, tp = mesh["pp"], mesh["tp"]
+    pp = mesh["pp"]
     section = job.parallel
     stages = stages_of_rank(
         pp.get_local_rank(), pp.size(), _stages_per_rank(job, pp.size()), section.schedule
@@ -70,26 +71,43 @@ def parallelize(
     folds: list[PieceFold] = []
     loss_is_cut = False
     for stage in stages:
-        with torch.device("meta"):
-            module = spec.build(stage)
-        if tp.size() > 1:
-            loss_is_cut = _cut_tensors(spec, module, job, tp)
-        blocks = spec.blocks(module)
-        recompute_blocks(
-            blocks,
-            section.activation_checkpoint,
-            # The reference decoder's dropout draws no random numbers.
-            keep_generator=job.model.factory is not None,
-        )
-        if job.compile.enabled:
-            compile_blocks(blocks, job.compile)
-        folds += shard(module, blocks, mesh, section, exact=job.train.exact)
-        parts.append((stage, module))
+        prepared = prepare_stage(spec, job, mesh, stage)
+        loss_is_cut = prepared.loss_is_cut
+        folds += prepared.folds
+        parts.append((stage, prepared.module))
     return Parallelized(
         parts=parts,
         folds=folds,
         run_piece=_runner(spec, job, mesh, parts, shapes, scale, loss_is_cut, device),
     )
+
+
+class PreparedStage(NamedTuple):
+    """One stage, on the meta device, and how its parts are put together again."""
+
+    module: nn.Module
+    folds: list[PieceFold]
+    loss_is_cut: bool
+
+
+def prepare_stage(spec: ModelSpec, job: Job, mesh: DeviceMesh, stage: Stage) -> PreparedStage:
+    """Build one stage and do to it, in order, all that the job asks for but the pipeline."""
+    loss_is_cut = False
+    with torch.device("meta"):
+        module = spec.build(stage)
+    if mesh["tp"].size() > 1:
+        loss_is_cut = _cut_tensors(spec, module, job, mesh["tp"])
+    blocks = spec.blocks(module)
+    recompute_blocks(
+        blocks,
+        job.parallel.activation_checkpoint,
+        # The reference decoder's dropout draws no random numbers.
+        keep_generator=job.model.factory is not None,
+    )
+    if job.compile.enabled:
+        compile_blocks(blocks, job.compile)
+    folds = shard(module, blocks, mesh, job.parallel, exact=job.train.exact)
+    return PreparedStage(module, folds, loss_is_cut)
 
 
 def _stages_per_rank(job: Job, ranks: int) -> int:

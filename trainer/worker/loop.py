@@ -67,9 +67,7 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         channel.send(outcome.message())
 
 
-def _pass_through(
-    order: Enter, program: Program, inbox: Inbox, placements: Placements
-) -> Outcome:
+def _pass_through(order: Enter, program: Program, inbox: Inbox, placements: Placements) -> Outcome:
     """Live through one generation. Raises what is wrong with the job or the code itself."""
     seat = program.seat(order, inbox)
     if seat is None:
