@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from rendezvous.generation import Member
 from rendezvous.membership.effects import EndJob
-from rendezvous.membership.events import Beat, Event, Join, Leave, NewLeader, Resumed, StreamLost
+from rendezvous.membership.events import Beat, Event, Join, Leave, NewLeader, StreamLost
 from rendezvous.membership.job import Job, Phase, counted
 from rendezvous.membership.patience import TINY
 from rendezvous.membership.record import Record
@@ -23,8 +23,7 @@ def restore(job: Job, event: NewLeader) -> Job:
         return fresh
     if record.generation is not None:
         fresh.first = False
-        fresh.remember_seats()
-        fresh.lives = {node: member.incarnation for node, member in fresh.seats.items()}
+        fresh.lives = {m.node: m.incarnation for m in record.generation.members}
     if record.ended is not None or fresh.active is None:
         return fresh
     for member in fresh.active.members:
@@ -63,13 +62,19 @@ def join(job: Job, event: Join) -> None:
         reason = f"node {event.node} has joined as a newer process (incarnation {newest})"
         job.refuse(event.node, event.incarnation, reason, retryable=False)
         return
+    joined_on = job.streams.get(event.node, (event.incarnation, event.stream))
+    if (event.incarnation, event.stream) < joined_on:
+        reason = f"node {event.node} has joined on a newer connection"
+        job.refuse(event.node, event.incarnation, reason, retryable=True)
+        return
+    job.streams[event.node] = (event.incarnation, event.stream)
     present = job.nodes.get(event.node)
     if present is not None and event.incarnation > present.member.incarnation:
         _supersede(job, event)
         present = None
     if present is None:
         _take_in(job, event)
-    elif event.stream >= present.stream:
+    else:
         _come_back(job, event)
 
 
@@ -104,7 +109,7 @@ def _take_in(job: Job, event: Join) -> None:
         labels=event.labels,
     )
     node = job.add(member, stream=event.stream)
-    node.fresh = job.unused(event.node, event.incarnation, event.store_endpoint, event.generation)
+    node.fresh = bool(event.store_endpoint)
     drain = job.known.drains.get(event.node)
     if drain is not None and drain.incarnation == event.incarnation:
         node.draining, node.drain_ends = True, job.now + drain.grace
@@ -139,8 +144,7 @@ def _come_back(job: Job, event: Join) -> None:
     node = job.nodes[event.node]
     endpoint = node.member.store_endpoint
     if event.store_endpoint and (not node.seated or event.generation >= job.number):
-        endpoint = event.store_endpoint
-        node.fresh = job.unused(event.node, event.incarnation, endpoint, event.generation)
+        endpoint, node.fresh = event.store_endpoint, True
     node.member = Member(
         node=event.node,
         incarnation=event.incarnation,
@@ -149,22 +153,13 @@ def _come_back(job: Job, event: Join) -> None:
         store_endpoint=endpoint,
         labels=event.labels,
     )
-    attach(job, event.node, event.stream, event.generation)
+    node.stream = event.stream
+    _tell_what_was_missed(job, event.node, event.generation)
 
 
-def resumed(job: Job, event: Resumed) -> None:
-    job.heard_number = max(job.heard_number, event.generation)
-    node = job.nodes.get(event.node)
-    if node is None or node.member.incarnation != event.incarnation:
-        unknown(job, event.node, event.incarnation)
-    elif event.stream >= node.stream:
-        attach(job, event.node, event.stream, event.generation)
-
-
-def attach(job: Job, name: str, stream: int, generation: int) -> None:
-    """The node is back on a new stream: tell it what it may have missed."""
+def _tell_what_was_missed(job: Job, name: str, generation: int) -> None:
+    """The node is back on a new stream, having heard of `generation`."""
     node = job.nodes[name]
-    node.stream = stream
     job.hear(name)
     _show(job, name, generation)
     if not node.seated:

@@ -62,16 +62,6 @@ class StreamLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """A node is back on a new connection. A node that is not known is told to join again."""
-
-    node: str
-    incarnation: int
-    generation: int = 0
-    stream: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
     """The node has opened the socket for a generation after `generation`."""
 
@@ -189,7 +179,6 @@ Event = (
     Join
     | Beat
     | StreamLost
-    | Resumed
     | Listening
     | Running
     | Left

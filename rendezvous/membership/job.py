@@ -75,9 +75,9 @@ class Boundary:
 class Job:
     """The state, and the small moves on it that keep its counts right.
 
-    `seats` are the members of the last generation, by node. `ready` holds the nodes that can have
-    a seat in the next one; `phases` counts those that have one in this. `alarm` is when something
-    is due although nothing happens.
+    `streams` holds the newest life and stream on which each node has joined. `ready` holds the
+    nodes that can have a seat in the next generation; `phases` counts those that have one in this.
+    `alarm` is when something is due although nothing happens.
     """
 
     record: Record | None = None
@@ -85,13 +85,13 @@ class Job:
     effects: list[Effect] = field(default_factory=list)
     nodes: dict[str, Node] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
+    streams: dict[str, tuple[int, int]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     phases: Counter[Phase] = field(default_factory=Counter)
     beating: Missed = field(default_factory=Missed)
     doubted: Missed = field(default_factory=Missed)
     absent: Missed = field(default_factory=Missed)
     outage: bool = False
-    seats: dict[str, Member] = field(default_factory=dict)
     joins: int = 0
     heard_number: int = 0
     alarm: float | None = None
@@ -201,17 +201,6 @@ class Job:
         return False
 
     # Nodes
-
-    def remember_seats(self) -> None:
-        generation = self.known.generation
-        self.seats = {member.node: member for member in generation.members} if generation else {}
-
-    def unused(self, node: str, incarnation: int, endpoint: str, heard: int) -> bool:
-        """Whether a socket that the node names, having heard of generation `heard`, is fresh."""
-        seat = self.seats.get(node)
-        if not endpoint or heard >= self.number or seat is None:
-            return bool(endpoint)
-        return (seat.incarnation, seat.store_endpoint) != (incarnation, endpoint)
 
     def connected(self, node: str) -> bool:
         return node in self.beating

@@ -16,7 +16,6 @@ from rendezvous.membership.events import (
     Left,
     Listening,
     NewLeader,
-    Resumed,
     Running,
     ScaleAsked,
     StopAsked,
@@ -112,7 +111,7 @@ class Membership:
 
     def _take(self, event: Event) -> None:
         job = self._job
-        if not isinstance(event, Beat | Join | Resumed | StreamLost):
+        if not isinstance(event, Beat | Join | StreamLost):
             arrivals.hear(job, event)
         match event:
             case Beat():
@@ -123,8 +122,6 @@ class Membership:
                 return
             case _ if job.record is None or job.record.ended is not None:
                 return
-            case Resumed():
-                arrivals.resumed(job, event)
             case StreamLost():
                 arrivals.stream_lost(job, event)
             case Leave():

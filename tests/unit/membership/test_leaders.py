@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rendezvous.membership import EndJob, KeepSpare, Membership, NewLeader, Publish, Refuse, Resumed
+from rendezvous.membership import EndJob, KeepSpare, Membership, NewLeader, Publish
 from tests.unit.membership.story import Story
 
 
@@ -44,18 +44,6 @@ def test_a_failure_under_the_new_leader_waits_until_all_are_back():
     assert story.published() == []
     story.join("c", generation=1)
     assert story.published() == ["abc"]
-
-
-def test_members_may_resume_without_joining():
-    story = Story()
-    story.begin("a", "b")
-    story.new_leader()
-    for node in "ab":
-        assert story.act(Resumed(generation=1, stream=1, **story.who(node))) == []
-    story.after(10.0)
-    assert story.number == 1
-    story.act(Resumed(node="c", incarnation=1, stream=1))
-    assert story.only(Refuse).retryable, "it is not known here"
 
 
 def test_who_missed_a_generation_is_told():

@@ -12,7 +12,6 @@ from rendezvous.membership import (
     Note,
     Publish,
     Refuse,
-    Resumed,
     StreamLost,
     Tick,
 )
@@ -172,7 +171,6 @@ def test_the_old_life_of_a_node_is_not_heard_any_more():
         Beat(node="b", incarnation=1),
         Leave(node="b", incarnation=1),
         StreamLost(node="b", incarnation=1, stream=2),
-        Resumed(node="b", incarnation=1, stream=9),
     ):
         story.act(event)
         assert all(isinstance(effect, Refuse) for effect in story.effects)
@@ -263,21 +261,52 @@ def test_a_socket_of_an_older_generation_is_no_socket():
     assert story.generation.store_endpoint == "a.example:8"
 
 
-def test_a_socket_that_was_used_is_not_used_again_after_a_loss():
+def test_a_socket_that_never_served_is_still_good_after_a_loss():
+    """Its node was to be first and never heard of it, so that it can't know to open another."""
     story = Story()
     story.begin("a", "b")
-    used = story.generation.store_endpoint
+    promised = story.generation.store_endpoint
     story.cut("a")
     story.after(1.5)
     story.beating["a"] = 1
-    join = Join(
-        node="a", incarnation=1, slots=2, host="a", store_endpoint=used, spec=story.spec, stream=7
+    story.act(
+        Join(
+            node="a",
+            incarnation=1,
+            slots=2,
+            host="a",
+            store_endpoint=promised,
+            spec=story.spec,
+            stream=7,
+        )
     )
-    story.act(join)
-    assert story.published() == [], "it has not heard of the generation that used it"
-    story.act(Listening(generation=1, store_endpoint="a.example:9", **story.who("a")))
     assert story.published() == ["ab"]
-    assert story.generation.store_endpoint == "a.example:9"
+    assert story.generation.store_endpoint == promised
+
+
+def test_a_join_of_an_older_connection_comes_too_late():
+    """It names a socket that has served a generation since."""
+    story = Story()
+    story.begin("a", "b", "c")
+    late = Join(
+        node="a",
+        incarnation=1,
+        slots=2,
+        host="a",
+        store_endpoint=story.generation.store_endpoint,
+        spec=story.spec,
+        stream=1,
+    )
+    story.join("a", generation=1)
+    story.cut("a")
+    story.after(1.5)
+    assert story.members == "bc"
+    story.act(late)
+    refusal = story.only(Refuse)
+    assert refusal.reason == "node a has joined on a newer connection"
+    assert refusal.retryable
+    story.after(60.0)
+    assert story.members == "bc"
 
 
 def test_a_service_that_was_stopped_misses_nobody():
