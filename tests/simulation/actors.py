@@ -306,6 +306,7 @@ class Seen:
     def began(self, agent: Agent, generation: Generation) -> None:
         number = generation.number
         members = tuple((member.node, member.incarnation) for member in generation.members)
+        assert not self._database.complaints, self._database.complaints[0]
         # One write may stand for several that waited for it.
         stored = max(self._database.numbers, default=0)
         assert number <= stored, f"{number} was told before it was stored"

@@ -7,6 +7,7 @@ import gc
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rendezvous.membership import JobSpec
 from rendezvous.service.metrics import Metrics
@@ -36,6 +37,7 @@ class History:
         """Raises AssertionError where a promise was broken."""
         rng = random.Random(self.seed)
         loop = SimulatedLoop()
+        loop.set_exception_handler(self._unseen)
         # A collection ends forgotten generators, at a moment that no seed determines.
         gc.disable()
         try:
@@ -49,6 +51,10 @@ class History:
             loop.close()
             gc.enable()
 
+    def _unseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that nobody asked for: of a task that was forgotten, as in a crash."""
+        self.story.append(f"{loop.time():7.3f} {context['message']}: {context.get('exception')!r}")
+
     async def _run(self, rng: random.Random) -> None:
         cluster = Cluster(rng, self)
         cluster.start()
@@ -59,6 +65,7 @@ class History:
         if self.control_plane_only:
             assert list(cluster.seen.generations) == [1], "the service's faults moved the members"
         await cluster.finish()
+        assert not cluster.database.complaints, cluster.database.complaints[0]
         self.generations = len(cluster.seen.generations)
 
 

@@ -1,6 +1,6 @@
 """Thousands of short lives of a cluster: real service, session and store logic, simulated world.
 
-A failure tells its seed; `REMESH_SIM_SEED=<seed> pytest tests/simulation` plays that one again.
+A failure tells its seed, what happened, and the command that plays that one again.
 `REMESH_SIM_HISTORIES` sets how many are played.
 """
 
@@ -14,7 +14,8 @@ from tests.simulation.history import History
 
 HISTORIES = int(os.environ.get("REMESH_SIM_HISTORIES", "0"))
 SEED = os.environ.get("REMESH_SIM_SEED")
-CHUNK = 25
+FEW, MANY = 1200, 6000
+CHUNK = 50
 
 
 def play(seed: int) -> History:
@@ -23,32 +24,29 @@ def play(seed: int) -> History:
         history.run()
     except BaseException as error:
         story = "\n".join(history.story)
-        error.add_note(f"REMESH_SIM_SEED={seed} plays this history again:\n{story}")
+        again = f"REMESH_SIM_SEED={seed} python -m pytest {__name__.replace('.', '/')}.py"
+        error.add_note(f"{story}\n{again}  plays this history again")
         raise
     return history
 
 
-def seeds(first: int, count: int) -> list[int]:
+def chunks(first: int, count: int) -> list[range]:
     if SEED is not None:
-        return [int(SEED)] if first == 0 else []
-    return list(range(first, first + (HISTORIES or count)))
+        return [range(int(SEED), int(SEED) + 1)] if first == 0 else []
+    last = first + (HISTORIES or count)
+    return [range(at, min(at + CHUNK, last)) for at in range(first, last, CHUNK)]
 
 
-def chunks(first: int, count: int) -> list[list[int]]:
-    every = seeds(first, count)
-    return [every[i : i + CHUNK] for i in range(0, len(every), CHUNK)]
-
-
-@pytest.mark.parametrize("several", chunks(0, 75), ids=lambda several: f"{several[0]}-")
-def test_histories(several):
-    for seed in several:
+@pytest.mark.parametrize("seeds", chunks(0, FEW), ids=lambda seeds: f"{seeds.start}-")
+def test_histories(seeds):
+    for seed in seeds:
         play(seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("several", chunks(1000, 3000), ids=lambda several: f"{several[0]}-")
-def test_many_histories(several):
-    for seed in several:
+@pytest.mark.parametrize("seeds", chunks(FEW, MANY), ids=lambda seeds: f"{seeds.start}-")
+def test_many_histories(seeds):
+    for seed in seeds:
         play(seed)
 
 
