@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "run": "run a job file, or a script as torchrun would",
     "plan": "show the mesh of a job for a number of ranks; starts nothing",
     "schema": "print the JSON Schema of the job file",
+    "audit": "prove from a run's record that each sample was used exactly once",
     "status": "show how a run is doing (--cluster: a job on Kubernetes)",
     "rendezvous": "the rendezvous service: serve, status, drain, scale",
     "checkpoint": "list, show, verify, diff, export, import and prune checkpoints",

@@ -60,15 +60,18 @@ class Samples:
         Raises:
             JobError: the user's dataset returns something else.
         """
-        epoch, place = divmod(index, len(self._windows))
-        item = self._windows[self._order(epoch)(place) if self._shuffle else place]
-        tokens = np.asarray(item)
+        tokens = np.asarray(self._windows[self.item(index)])
         if tokens.shape != (self._seq_len + 1,) or tokens.dtype.kind not in "iu":
             raise JobError(
                 f"data.factory: an item has shape {tuple(tokens.shape)} and type {tokens.dtype}; "
                 f"data.seq_len asks for {self._seq_len + 1} whole numbers"
             )
         return tokens.astype(np.int64, copy=False)
+
+    def item(self, index: int) -> int:
+        """Which item of the data sample `index` is."""
+        epoch, place = divmod(index, len(self._windows))
+        return self._order(epoch)(place) if self._shuffle else place
 
     def _order_of(self, epoch: int) -> Permutation:
         return Permutation(len(self._windows), f"order/{self._seed}/{epoch}".encode())

@@ -5,6 +5,6 @@ from __future__ import annotations
 from trainer.telemetry.directory import RunDirectory
 from trainer.telemetry.ledger import Ledger
 from trainer.telemetry.progress import Progress
-from trainer.telemetry.status import read_status
+from trainer.telemetry.status import find_run, read_status
 
-__all__ = ["Ledger", "Progress", "RunDirectory", "read_status"]
+__all__ = ["Ledger", "Progress", "RunDirectory", "find_run", "read_status"]

@@ -29,6 +29,7 @@ class RunDirectory:
         self.status = root / "status.json"
         self.summary = root / "summary.json"
         self.agents = root / "agents"
+        self.lock_file = root / ".lock"
         self.logs = logs or root / "logs"
         self._lock = -1
 
@@ -62,7 +63,7 @@ class RunDirectory:
         `alone`: no other agent may take part (the membership lives in this process).
         Otherwise several agents share the run. Raises JobError when somebody else holds it.
         """
-        self._lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
             fcntl.flock(self._lock, kind | fcntl.LOCK_NB)

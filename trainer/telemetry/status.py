@@ -57,6 +57,14 @@ def write_status(directory: RunDirectory, head: Mapping[str, Any]) -> None:
     replace_json(directory.status, gather(directory, {**head, "time": time.time()}))
 
 
+def find_run(word: str, runs: Path = Path("runs")) -> Path | None:
+    """A run's directory, from its path or from its id below `runs`; None where there is none."""
+    for root in (Path(word), runs / word):
+        if RunDirectory(root).status.is_file():
+            return root
+    return None
+
+
 def read_status(root: Path) -> dict[str, Any] | None:
     """The newest status of the run in `root`; None when there is none."""
     directory = RunDirectory(root)

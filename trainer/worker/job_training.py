@@ -15,6 +15,7 @@ import torch
 from trainer.data import Batches, open_batches
 from trainer.errors import GenerationOver, WorkerError
 from trainer.job import Job, load
+from trainer.job.learning_rate import learning_rate
 from trainer.mesh import NodeSlots, plan_job
 from trainer.models.factory import build_spec
 from trainer.models.spec import ModelSpec
@@ -24,7 +25,6 @@ from trainer.worker.custody import Custody
 from trainer.worker.digest import weights_sha256
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Inbox
-from trainer.worker.learning_rate import learning_rate
 from trainer.worker.outcome import Finished
 from trainer.worker.points import Points
 from trainer.worker.seat import Place, Seat

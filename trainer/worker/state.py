@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 
 from trainer.checkpoint.tensors import LocalTensor, local_tensors
 from trainer.job import TrainSection
+from trainer.job.learning_rate import learning_rate
 from trainer.worker.ballot import Verdict
-from trainer.worker.learning_rate import learning_rate
 from trainer.worker.optimizer import make_optimizer, optimizer_tensors, set_optimizer_step
 
 

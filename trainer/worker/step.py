@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from trainer.exact import Round
+from trainer.job.learning_rate import learning_rate
 from trainer.parallel.piece import total
 from trainer.worker.ballot import Verdict, Wish, agree
 from trainer.worker.build import Training
-from trainer.worker.learning_rate import learning_rate
 
 IGNORED = -100
 """The target that counts nothing, as torch's cross entropy has it."""

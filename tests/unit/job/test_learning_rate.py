@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.job import OptimizerSection, ScheduleSection, TrainSection
-from trainer.worker.learning_rate import learning_rate
+from trainer.job.learning_rate import learning_rate
 
 
 def section(**schedule) -> TrainSection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.job import TrainSection
+from trainer.job.train import TrainSection
 
 
 def learning_rate(train: TrainSection, step: int) -> float:

@@ -1,0 +1,96 @@
+"""What a run directory holds, as the audit sees it: one immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import JobError
+from trainer.job import Job, load
+from trainer.telemetry import RunDirectory
+from trainer.telemetry.files import read_json, read_lines
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """How a generation came by its state, as its ranks told: (source, version) of each."""
+
+    generation: int
+    told: frozenset[tuple[str, int]]
+
+    @property
+    def version(self) -> int:
+        """What it went on from; the lowest where its ranks disagree."""
+        return min(version for _source, version in self.told)
+
+    @property
+    def source(self) -> str:
+        return ", ".join(sorted({source for source, _version in self.told}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """The job as it was resolved, the counted steps, what happened, and how it ended (if it has).
+
+    `cut`: lines of metrics that can't be read, by their number from 1.
+    """
+
+    root: Path
+    job: Job
+    metrics: Sequence[Line]
+    events: Sequence[Line]
+    summary: Line | None = None
+    cut: Sequence[int] = ()
+
+    @property
+    def last_step(self) -> int:
+        return max((int(line["step"]) for line in self.metrics), default=0)
+
+    def begun(self) -> list[Line]:
+        """Where each generation began, in the order of the file."""
+        return [event for event in self.events if event.get("event") == "generation.begin"]
+
+    def restores(self) -> list[Restore]:
+        """By generation; those that nobody entered are left out."""
+        told: dict[int, set[tuple[str, int]]] = {}
+        for event in self.events:
+            if event.get("event") == "state.restored":
+                restored = str(event.get("source")), int(event.get("version") or 0)
+                told.setdefault(int(event["generation"]), set()).add(restored)
+        return [
+            Restore(generation=number, told=frozenset(of_ranks))
+            for number, of_ranks in sorted(told.items())
+        ]
+
+
+def read_record(root: Path) -> RunRecord:
+    """Raises JobError when the directory holds no run, or one whose steps nobody counts."""
+    directory = RunDirectory(root)
+    if not directory.job.is_file():
+        raise JobError(f"{root} holds no job.yaml; give the directory of a run")
+    job = load(directory.job)
+    metrics = list(read_lines(directory.metrics))
+    if not metrics:
+        raise JobError(f"{root} has no counted step yet: there is nothing to audit")
+    return RunRecord(
+        root=root,
+        job=job,
+        metrics=[line for line in metrics if isinstance(line.get("step"), int)],
+        events=list(read_lines(directory.events)),
+        summary=read_json(directory.summary),
+        cut=list(_cut(directory.metrics, len(metrics))),
+    )
+
+
+def _cut(path: Path, readable: int) -> Iterator[int]:
+    """Numbers of the lines that are no record; a last one without its end is none either."""
+    lines = path.read_bytes().splitlines()
+    if len(lines) == readable:
+        return
+    for number, line in enumerate(lines, 1):
+        if not (line.startswith(b"{") and line.endswith(b"}")):
+            yield number
