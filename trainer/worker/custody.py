@@ -86,10 +86,11 @@ class Custody:
         self._seat.check()
         return restored.source
 
-    def keep(self, state: State, *, write: bool) -> None:
+    def keep(self, state: State, *, write: bool, leaves: bool = False) -> None:
         """Copy the state to where it outlives this process; with `write`, save it from there.
 
-        Collective.
+        Collective. `leaves`: this may be the last of it on this node, so that it is mirrored even
+        where the job asks for no mirrors.
         """
         self.land()
         job = self._job
@@ -104,7 +105,7 @@ class Custody:
             state.tensors(),
             state.values(),
             write=write,
-            mirror=job.elastic.mirror_every > 0,
+            mirror=leaves or job.elastic.mirror_every > 0,
             when_busy=job.checkpoint.when_busy,
         )
 

@@ -170,7 +170,7 @@ class _Passage:
             if not ends and (write or leaves or self._is_due(job.elastic.mirror_every)):
                 if write:
                     self._points("saving")
-                custody.keep(state, write=write)
+                custody.keep(state, write=write, leaves=leaves)
             if leaves and not ends:
                 custody.land()
                 if applied.verdict.save:
