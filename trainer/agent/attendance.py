@@ -85,7 +85,7 @@ class Attendance:
                 run_id=self._launch.run_id,
                 node=identity,
                 spec=spec,
-                security=Security.from_files(**asked.files),
+                security=Security.from_files(**asked.credentials),
                 heard=heard,
             )
         except (ValueError, ConfigurationError) as error:

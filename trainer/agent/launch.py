@@ -90,6 +90,11 @@ class Membership:
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        """`files` by the names that `Security.from_files` has for them."""
+        return {key.removeprefix("tls_"): path for key, path in self.files.items()}
+
     def secret(self, run_id: str) -> str:
         """What the job's nodes know and others don't: the token, where there is one."""
         token_file = self.files.get("token_file")

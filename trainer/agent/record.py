@@ -263,6 +263,10 @@ class Record:
             "state": state,
             "generation": generation.number if generation is not None else 0,
             "reason": generation.reason if generation is not None else "",
+            "rendezvous": {
+                "endpoints": list(self._launch.membership.endpoints),
+                "files": self._launch.membership.credentials,
+            },
             "world_size": generation.world_size if generation is not None else 0,
             "restarts": generation.restarts if generation is not None else 0,
             "mesh": self._mesh,

@@ -25,8 +25,8 @@ ON_A_CLUSTER = {
     "validate": "check a job and its manifests without a cluster",
     "submit": "start a job on a cluster",
     "logs": "show what a job's nodes print",
-    "scale": "change a job's number of nodes",
-    "drain": "have a node, or all of a job, save and leave",
+    "scale": "change a run's number of nodes, here or on a cluster",
+    "drain": "have a node, or all of a run, save and leave",
     "delete": "remove a job from a cluster",
 }
 
@@ -68,7 +68,7 @@ def _dispatch(name: str, arguments: list[str]) -> int:
     if name in ON_A_CLUSTER or (name == "status" and "--cluster" in arguments):
         from trainer.command import cluster
 
-        return cluster.main(name, [word for word in arguments if word != "--cluster"])
+        return cluster.main(name, arguments)
     code = import_module(f"trainer.command.{name}").main(arguments)
     assert isinstance(code, int)
     return code

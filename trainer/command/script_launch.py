@@ -97,7 +97,7 @@ def membership(
         max_nodes=high,
         max_restarts=max_restarts,
         options={**(times or {}), **conf.times},
-        files={key: str(path) for key, path in conf.files.items()},
+        files={key: str(path.absolute()) for key, path in conf.files.items()},
     )
 
 

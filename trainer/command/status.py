@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import JobError
-from trainer.telemetry import read_status
+from trainer.telemetry import find_run, read_status
 from trainer.telemetry.progress import duration, mesh_text
 
 
@@ -18,11 +18,11 @@ def main(argv: Sequence[str]) -> int:
     """Prints; 0 when there is a status."""
     parser = argparse.ArgumentParser(prog="remesh status", description=__doc__)
     parser.add_argument(
-        "run", nargs="?", metavar="RUN_DIR", help="a run directory (default: the newest in runs/)"
+        "run", nargs="?", metavar="RUN", help="a run directory or id (default: the newest in runs/)"
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     parsed = parser.parse_args(argv)
-    root = Path(parsed.run) if parsed.run else _newest(Path("runs"))
+    root = (find_run(parsed.run) or Path(parsed.run)) if parsed.run else _newest(Path("runs"))
     status = read_status(root)
     if status is None:
         raise JobError(f"{root} holds no status.json; give the directory of a run")
