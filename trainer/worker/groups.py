@@ -73,3 +73,6 @@ def drop_groups() -> None:
     """Take down the world and everything on it, where there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    # torch names groups by counting them, and counts a world that failed to form. Whoever comes
+    # out of one has to give the next the name that a fresh process gives it, or they never meet.
+    dist.distributed_c10d._world.group_count = 0
