@@ -16,6 +16,13 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Promote:
+    """A place waits for it: let a standby that is still starting do so at full speed."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
 class Enter:
     """Put `process` into its place: a loop worker is told, a script is started."""
 
@@ -128,6 +135,7 @@ class Depart:
 
 Action = (
     Spawn
+    | Promote
     | Enter
     | Interrupt
     | Boundary

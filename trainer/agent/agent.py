@@ -314,6 +314,8 @@ class Agent:
             match action:
                 case act.Spawn(process, standby):
                     self._hands.spawn(process, standby=standby)
+                case act.Promote(process):
+                    self._hands.promote(process)
                 case act.Enter(process, local_rank, generation):
                     hosts = local_rank == 0 and generation.group_rank(self._name.name) == 0
                     socket = self._attendance.take_socket(generation.number) if hosts else None

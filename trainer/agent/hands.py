@@ -65,6 +65,13 @@ class Hands:
             worker.process.background(True)
         self._keep(worker)
 
+    def promote(self, number: int) -> None:
+        """A standby is to take a place."""
+        worker = self._workers.get(number)
+        if worker is not None and worker.standby:
+            worker.standby = False
+            worker.process.background(False)
+
     def enter(
         self,
         number: int,
@@ -84,9 +91,6 @@ class Hands:
         worker.place(generation.number, place.rank, local_rank, log)
         if self._show_all:
             worker.pump.tag(f"[g{generation.number} rank{place.rank}] ")
-        if worker.standby:
-            worker.standby = False
-            worker.process.background(False)
         worker.send(
             {
                 "type": "enter",

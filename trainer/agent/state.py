@@ -23,17 +23,13 @@ from trainer.agent.facts import Fact
 from trainer.agent.hang import HangWatch
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
+from trainer.agent.standbys import Standbys
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
 STEPS_BEFORE_STANDBY = 3
 HOPELESS_STARTS = 3
 HANG_SECOND_LOOK_SECONDS = 1.0
 STUCK, HUNG = "worker.stuck", "worker.hung"
-
-
-@dataclass(slots=True)
-class _Standby:
-    ready: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +51,7 @@ class AgentState:
     policy: Policy
     generation: Generation | None = None
     slots: list[Slot] = field(init=False)
-    _standbys: dict[int, _Standby] = field(default_factory=dict)
+    _standbys: Standbys = field(default_factory=Standbys)
     _doomed: set[int] = field(default_factory=set)
     _last_process: int = 0
     _running: int = 0
@@ -200,8 +196,7 @@ class AgentState:
 
     def _on_hello(self, process: int) -> None:
         self._false_starts = 0
-        if process in self._standbys:
-            self._standbys[process].ready = True
+        self._standbys.said_hello(process)
         slot = self._slot_of(process)
         if slot is not None and slot.stage is Stage.STARTING:
             slot.stage = Stage.IDLE
@@ -242,7 +237,7 @@ class AgentState:
 
     def _on_exit(self, process: int, how: Exit, now: float) -> None:
         self._doomed.discard(process)
-        if self._standbys.pop(process, None) is not None:
+        if self._standbys.ended(process):
             return
         slot = self._slot_of(process)
         if slot is None:
@@ -331,14 +326,13 @@ class AgentState:
         for slot in self.slots:
             if slot.stage is not Stage.EMPTY:
                 continue
-            ready = [process for process, standby in self._standbys.items() if standby.ready]
-            chosen = next(iter(ready or self._standbys), None)
+            chosen = self._standbys.take()
             if chosen is None:
                 slot.process, slot.stage = self._spawn(standby=False), Stage.STARTING
             else:
-                standby = self._standbys.pop(chosen)
-                slot.process = chosen
-                slot.stage = Stage.IDLE if standby.ready else Stage.STARTING
+                slot.process, ready = chosen
+                slot.stage = Stage.IDLE if ready else Stage.STARTING
+                self._out.append(act.Promote(slot.process))
 
     def _follow(self, generation: Generation, now: float) -> None:
         """Get out of an older generation and into the newest."""
@@ -389,7 +383,7 @@ class AgentState:
         undisturbed = self._drain is None and self._ending is None
         if undisturbed and settled and self.ready:
             while len(self._standbys) < self.policy.standby:
-                self._standbys[self._spawn(standby=True)] = _Standby()
+                self._standbys.started(self._spawn(standby=True))
 
     # Small steps
 

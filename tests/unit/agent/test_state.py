@@ -88,6 +88,7 @@ def test_a_dead_worker_is_told_of_and_a_standby_has_its_place_at_once() -> None:
     story.hear(facts.Exited(2, KILLED))
     assert story.did(act.TellFailed) == [act.TellFailed(1, 1, None, 9, 3, "")]
     assert [i.process for i in story.did(act.Interrupt)] == [1]
+    assert story.did(act.Promote) == [act.Promote(3)]
     second = generation(2)
     story.hear(facts.Began(second))
     assert story.did(act.Enter) == [act.Enter(3, 1, second)]
@@ -96,6 +97,19 @@ def test_a_dead_worker_is_told_of_and_a_standby_has_its_place_at_once() -> None:
     assert story.did(act.TellLeft) == []
     story.hear(facts.Entered(1, 2), facts.Entered(3, 2))
     assert story.did(act.TellRunning) == [act.TellRunning(2)]
+
+
+def test_a_standby_that_is_needed_before_it_is_ready_is_hurried() -> None:
+    story = Story(LOOP).running()
+    story.hear(*(facts.Stepped(process, 1, step) for step in (1, 2, 3) for process in (1, 2)))
+    assert story.did(act.Spawn) == [act.Spawn(3, standby=True)]
+    story.hear(facts.Exited(2, KILLED))
+    assert story.did(act.Promote) == [act.Promote(3)]
+    second = generation(2)
+    story.hear(facts.Began(second))
+    assert story.did(act.Enter) == []
+    story.hear(facts.Hello(3))
+    assert story.did(act.Enter) == [act.Enter(3, 1, second)]
 
 
 def test_the_next_standby_waits_for_the_steps_to_be_back() -> None:
