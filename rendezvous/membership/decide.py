@@ -32,9 +32,6 @@ def _tend(job: Job) -> None:
         _conclude(job)
         return
     draining = [n for n in job.known.drains if n in job.nodes and job.nodes[n].seated]
-    if draining and not job.ready:
-        job.end("stopped", f"no node stays: {_drain_words(job, draining)}")
-        return
     if job.lost or job.failed:
         _replace(job, [*job.lost, *(describe(event) for event in job.failed)])
     elif job.boundary is not None:
@@ -51,9 +48,10 @@ def _conclude(job: Job) -> None:
     statuses = {node.finish for node in job.nodes.values() if node.phase is Phase.FINISHED}
     after = f", after {listed(job.lost)}" if job.lost else ""
     if statuses == {"completed"}:
-        job.end("completed", f"{counted(job.seated, 'node')} completed the job{after}")
+        reason = f"{counted(job.seated, 'node')} completed the job{after}"
+        job.end("completed", reason, by="workers")
     else:
-        job.end("stopped", f"the nodes stopped{after}")
+        job.end("stopped", f"the nodes stopped{after}", by="workers")
 
 
 def _drain_words(job: Job, names: list[str]) -> str:
@@ -164,7 +162,7 @@ def _afford(job: Job, reasons: list[str]) -> bool:
     job.failed.clear()
     job.deserted = None
     if verdict.ended:
-        job.end("failed", verdict.ended)
+        job.end("failed", verdict.ended, by="workers")
         return False
     if verdict.set_aside:
         name, why = verdict.set_aside, verdict.why_aside
@@ -187,7 +185,8 @@ def _form(job: Job) -> None:
         limit = spec.join_timeout if job.first else spec.wait
         if job.due(job.forming + limit):
             here = counted(len(job.ready), "node")
-            job.end("stopped", f"{here} after {limit:.0f} s, at least {spec.min_nodes} needed")
+            reason = f"{here} after {limit:.0f} s, at least {spec.min_nodes} needed"
+            job.end("stopped", reason, by="nodes")
         return
     if job.enough is None:
         job.enough = job.now
@@ -251,6 +250,8 @@ def _begin(job: Job, reason: str) -> None:
 def _disband(job: Job, reason: str) -> None:
     job.write(active=False)
     job.forming = job.now
+    # When all have gone it is a start like the first one: it need not begin with the least.
+    job.first = not job.ready
     job.forget_generation()
     here = counted(len(job.ready), "node")
     spec = job.spec

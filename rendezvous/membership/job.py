@@ -182,9 +182,9 @@ class Job:
         self.nodes[node].handed_over = handed_over
         self.tell(DrainDone(node=node, handed_over=handed_over, reason=reason))
 
-    def end(self, status: str, reason: str) -> None:
+    def end(self, status: str, reason: str, *, by: str) -> None:
         """The job is over; nothing is waited for any more."""
-        self.write(ended=Ended(status=status, reason=reason), active=False, drains={})
+        self.write(ended=Ended(status=status, reason=reason, by=by), active=False, drains={})
         self.tell(EndJob(status=status, reason=reason, to=tuple(self.nodes)))
         for node in list(self.nodes):
             self.drop(node)

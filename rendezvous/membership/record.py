@@ -44,10 +44,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How the job ended: completed, failed or stopped."""
+    """How the job ended: completed, failed or stopped.
+
+    `by`: workers (they finished, or failed), nodes (too few of them), or operator.
+    """
 
     status: str
     reason: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +89,7 @@ class Record:
             },
             "set_aside": dict(self.set_aside),
             "evidence": [asdict(failure) for failure in self.evidence],
-            "ended": None
-            if self.ended is None
-            else {"status": self.ended.status, "reason": self.ended.reason},
+            "ended": None if self.ended is None else asdict(self.ended),
         }
 
     @classmethod
@@ -123,5 +125,7 @@ class Record:
                 )
                 for failure in data.get("evidence", ())
             ),
-            ended=None if ended is None else Ended(status=ended["status"], reason=ended["reason"]),
+            ended=None
+            if ended is None
+            else Ended(status=ended["status"], reason=ended["reason"], by=ended.get("by", "")),
         )

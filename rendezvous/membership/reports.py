@@ -84,7 +84,7 @@ def finished(job: Job, event: Finished) -> None:
         return
     if event.status == "failed":
         why = f": {event.reason}" if event.reason else ""
-        job.end("failed", f"node {event.node} gave the job up{why}")
+        job.end("failed", f"node {event.node} gave the job up{why}", by="workers")
         return
     node.finish = event.status
     job.move(event.node, Phase.FINISHED)

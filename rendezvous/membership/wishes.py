@@ -45,4 +45,4 @@ def scale_asked(job: Job, event: ScaleAsked) -> None:
 
 
 def stop_asked(job: Job, event: StopAsked) -> None:
-    job.end("stopped", event.reason)
+    job.end("stopped", event.reason, by="operator")

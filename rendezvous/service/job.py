@@ -198,6 +198,7 @@ class Job:
             generation_age=view.age,
             restarts=view.restarts,
             spec=None if record is None else spec_to_wire(record.spec),
+            ended_by=view.ended.by if view.ended else "",
             nodes=[self._node_status(node, ranks.get(node.node, -1), now) for node in view.nodes],
         )
 
@@ -264,13 +265,13 @@ class Job:
                     ask = wire.LeaveAtBoundary(generation=effect.generation, reason=effect.reason)
                     actions.append(_send(self._to(effect.to), leave_at_boundary=ask))
                 case m.KeepSpare():
-                    spare = wire.Spare(reason=effect.reason)
+                    spare = wire.Spare(reason=effect.reason, generation=effect.generation)
                     actions.append(_send(self._to([effect.node]), spare=spare))
                 case m.AskDrain():
                     drain = wire.DrainAsked(grace=effect.grace, reason=effect.reason)
                     actions.append(_send(self._to([effect.node]), drain_asked=drain))
                 case m.DrainDone():
-                    done = wire.DrainDone(reason=effect.reason)
+                    done = wire.DrainDone(reason=effect.reason, handed_over=effect.handed_over)
                     actions.append(_send(self._to([effect.node]), drain_done=done))
                 case m.EndJob():
                     ended = wire.JobEnded(status=effect.status, reason=effect.reason)

@@ -28,9 +28,10 @@ class LeaveAtBoundary:
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """The node waits in reserve."""
+    """The node waits in reserve. Every generation up to number `generation` is over for it."""
 
     reason: str
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,10 @@ class DrainAsked:
 
 @dataclass(frozen=True, slots=True)
 class DrainDone:
-    """The others have the node's state; it may go."""
+    """The node may go. Unless `handed_over`, nobody runs on with its state."""
 
     reason: str = ""
+    handed_over: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,11 +186,12 @@ class SessionProtocol:
             case "leave_at_boundary":
                 return self._leave_at_boundary(message.leave_at_boundary)
             case "spare":
-                return [events.Spare(message.spare.reason)]
+                return [events.Spare(message.spare.reason, message.spare.generation)]
             case "drain_asked":
                 return [events.DrainAsked(message.drain_asked.reason, message.drain_asked.grace)]
             case "drain_done":
-                return [events.DrainDone(message.drain_done.reason)]
+                done = message.drain_done
+                return [events.DrainDone(done.reason, done.handed_over)]
             case "job_ended":
                 self.over = True
                 return [events.JobEnded(message.job_ended.status, message.job_ended.reason)]

@@ -318,10 +318,12 @@ class LeaveAtBoundary(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Spare(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "generation")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    generation: int
+    def __init__(self, reason: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class DrainAsked(_message.Message):
     __slots__ = ("grace", "reason")
@@ -332,10 +334,12 @@ class DrainAsked(_message.Message):
     def __init__(self, grace: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DrainDone(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "handed_over")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    handed_over: bool
+    def __init__(self, reason: _Optional[str] = ..., handed_over: _Optional[bool] = ...) -> None: ...
 
 class JobEnded(_message.Message):
     __slots__ = ("status", "reason")
@@ -376,7 +380,7 @@ class StatusReply(_message.Message):
     def __init__(self, service: _Optional[str] = ..., leader: _Optional[str] = ..., leading_for: _Optional[float] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("run_id", "phase", "reason", "generation", "generation_reason", "generation_age", "restarts", "spec", "nodes")
+    __slots__ = ("run_id", "phase", "reason", "generation", "generation_reason", "generation_age", "restarts", "spec", "nodes", "ended_by")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -386,6 +390,7 @@ class JobStatus(_message.Message):
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    ENDED_BY_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     phase: str
     reason: str
@@ -395,7 +400,8 @@ class JobStatus(_message.Message):
     restarts: int
     spec: JobSpec
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
-    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., reason: _Optional[str] = ..., generation: _Optional[int] = ..., generation_reason: _Optional[str] = ..., generation_age: _Optional[float] = ..., restarts: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ...) -> None: ...
+    ended_by: str
+    def __init__(self, run_id: _Optional[str] = ..., phase: _Optional[str] = ..., reason: _Optional[str] = ..., generation: _Optional[int] = ..., generation_reason: _Optional[str] = ..., generation_age: _Optional[float] = ..., restarts: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., ended_by: _Optional[str] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node", "incarnation", "slots", "host", "state", "group_rank", "attending_for", "heard_ago", "status")

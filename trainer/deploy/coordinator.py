@@ -1,9 +1,10 @@
 """`python -m trainer.deploy.coordinator`: the pod of a spot job that one waits for.
 
 It asks the rendezvous how the job is. When the job is over it scales the agents' Deployment to
-nothing, since a Deployment starts ended agents again for ever, and ends as the job did. It keeps
-nothing: killed and started anew it goes on asking. Exit codes: 0 completed, 1 failed or past the
-deadline, 2 wrong usage, 75 stopped before the end.
+nothing, since a Deployment starts ended agents again for ever, and ends as the job did. A job that
+has stopped because too few of its nodes were there is not over: when they come back it goes on. It
+keeps nothing: killed and started anew it goes on asking. Exit codes: 0 completed (or stopped where
+`train.stop_at` says), 1 failed or past the deadline, 2 wrong usage, 75 stopped by an operator.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from rendezvous.security import Security
 from rendezvous.session.operator import Operator
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-POLL_SECONDS = 3.0
+POLL_SECONDS = 1.0
 CALL_SECONDS = 10.0
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
 
@@ -43,16 +44,18 @@ class Verdict:
 
 
 def judge(
-    phase: str, reason: str, *, age: float | None, deadline: float | None, may_stop: bool
+    phase: str, reason: str, *, ended_by: str, age: float | None, deadline: float | None
 ) -> Verdict | None:
-    """None while the job goes on. `age`: seconds since the agents were made, where that is known.
-    `may_stop`: the job was told to stop before its last step."""
+    """None while the job goes on. `ended_by` says who ended it: workers, nodes (too few) or
+    operator. `age`: seconds since the agents were made, where that is known."""
     if phase == "completed":
         return Verdict(EXIT_COMPLETED, reason)
     if phase == "failed":
         return Verdict(EXIT_FAILED, reason)
-    if phase == "stopped":
-        return Verdict(EXIT_COMPLETED if may_stop else EXIT_STOPPED, reason)
+    if phase == "stopped" and ended_by == "workers":
+        return Verdict(EXIT_COMPLETED, reason)
+    if phase == "stopped" and ended_by == "operator":
+        return Verdict(EXIT_STOPPED, reason)
     if deadline is not None and age is not None and age > deadline:
         return Verdict(EXIT_FAILED, f"the deadline of {deadline:g} s is over")
     return None
@@ -116,15 +119,15 @@ async def watch(args: argparse.Namespace, operator: Operator, agents: Agents) ->
     """Until the job is over; the agents are dismissed then."""
     told = ""
     while True:
-        phase, reason = "unknown", ""
+        phase, reason, ended_by = "unknown", "", ""
         try:
             jobs = (await operator.status(args.run_id)).jobs
             if jobs:
-                phase, reason = jobs[0].phase, jobs[0].reason
+                phase, reason, ended_by = jobs[0].phase, jobs[0].reason, jobs[0].ended_by
         except RendezvousError as error:
             reason = str(error)
         age = await _try(agents.age) if args.deadline is not None else None
-        verdict = judge(phase, reason, age=age, deadline=args.deadline, may_stop=args.may_stop)
+        verdict = judge(phase, reason, ended_by=ended_by, age=age, deadline=args.deadline)
         if f"{phase}: {reason}" != told:
             told = f"{phase}: {reason}"
             _say(f"{args.run_id} is {told}")
@@ -141,7 +144,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rdzv-endpoint", required=True)
     parser.add_argument("--rdzv-conf", default="", help="tls_ca, tls_cert, tls_key, token_file")
     parser.add_argument("--deadline", type=float, help="seconds the job may take")
-    parser.add_argument("--may-stop", action="store_true", help="stopping early is no failure")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--account", type=Path, default=ACCOUNT, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

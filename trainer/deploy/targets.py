@@ -66,8 +66,6 @@ def coordinator(plan: Plan) -> list[Manifest]:
     arguments += rendezvous_arguments(section)
     if section.deadline is not None:
         arguments += ["--deadline", str(math.ceil(section.deadline))]
-    if job.trains and job.train.stop_at is not None:
-        arguments.append("--may-stop")
     settings = pod_settings(section)
     settings.pop("priorityClassName", None)
     settings.pop("nodeSelector", None)

@@ -73,38 +73,52 @@ async def told(process: asyncio.subprocess.Process, text: str) -> None:
     raise AssertionError(f"{text!r} was never said, but {''.join(said)}")
 
 
-async def attend(endpoint: str, status: str | None) -> None:
-    """One node that joins, and is done with the job where `status` says how."""
-    node = NodeIdentity(node="a", slots=1, host="127.0.0.1", store_endpoint="127.0.0.1:9")
-    spec = JobSpec(min_nodes=1, max_nodes=1, last_call=0.1)
+async def attend(endpoint: str, status: str | None, *, port: int = 9) -> None:
+    """One node that joins, and is done with the job where `status` says how, or leaves it."""
+    node = NodeIdentity(node="a", slots=1, host="127.0.0.1", store_endpoint=f"127.0.0.1:{port}")
+    spec = JobSpec(min_nodes=1, max_nodes=1, last_call=0.1, wait=0.2, join_timeout=0.2)
     async with Session([endpoint], run_id=RUN, node=node, spec=spec) as session:
         async for event in session.events():
             if isinstance(event, GenerationBegan):
                 number = event.generation.number
                 await session.listening(number, store_endpoint="127.0.0.1:9")
                 await session.running(number)
+                if status == "left":
+                    await session.leave("evicted")
+                    return
                 if status is not None:
                     await session.finished(number, status=status)
             if isinstance(event, JobEnded):
                 return
 
 
-@pytest.mark.parametrize(
-    ("status", "more", "code"),
-    [("completed", (), 0), ("stopped", (), 75), ("stopped", ("--may-stop",), 0)],
-)
-async def test_it_ends_as_the_job_does_and_sends_the_agents_home(
-    server, account, status, more, code
-):
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+async def test_it_ends_as_the_job_does_and_sends_the_agents_home(server, account, status):
+    """Also where `train.stop_at` has stopped it: it did what it was asked for."""
     async with (
         embedded() as endpoint,
-        coordinator(server, account, endpoint, *more) as process,
+        coordinator(server, account, endpoint) as process,
         asyncio.timeout(120),
     ):
         await told(process, "unknown")
         assert replicas(server) == 3
         await attend(endpoint, status)
-        assert await process.wait() == code
+        assert await process.wait() == 0
+        assert replicas(server) == 0
+
+
+async def test_a_job_whose_nodes_are_all_gone_is_waited_for(server, account):
+    """1. The only node goes. 2. In time the job stops. 3. A new node takes it up, and completes."""
+    async with (
+        embedded() as endpoint,
+        coordinator(server, account, endpoint) as process,
+        asyncio.timeout(120),
+    ):
+        await attend(endpoint, "left")
+        await told(process, "is stopped")
+        assert replicas(server) == 3
+        await attend(endpoint, "completed", port=10)
+        assert await process.wait() == 0
         assert replicas(server) == 0
 
 

@@ -163,21 +163,23 @@ def test_what_is_adopted_keeps_its_own_metadata():
 
 
 @pytest.mark.parametrize(
-    ("phase", "age", "may_stop", "verdict"),
+    ("phase", "ended_by", "age", "verdict"),
     [
-        ("forming", 5.0, False, None),
-        ("running", 5.0, False, None),
-        ("waiting", None, False, None),
-        ("unknown", 5.0, False, None),
-        ("completed", 5.0, False, Verdict(0, "why")),
-        ("completed", 50.0, False, Verdict(0, "why")),
-        ("failed", 5.0, False, Verdict(1, "why")),
-        ("stopped", 5.0, False, Verdict(75, "why")),
-        ("stopped", 5.0, True, Verdict(0, "why")),
-        ("running", 50.0, False, Verdict(1, "the deadline of 10 s is over")),
-        ("unknown", 50.0, False, Verdict(1, "the deadline of 10 s is over")),
-        ("running", None, False, None),
+        ("forming", "", 5.0, None),
+        ("running", "", 5.0, None),
+        ("waiting", "", None, None),
+        ("unknown", "", 5.0, None),
+        ("completed", "workers", 5.0, Verdict(0, "why")),
+        ("completed", "workers", 50.0, Verdict(0, "why")),
+        ("failed", "workers", 5.0, Verdict(1, "why")),
+        ("stopped", "workers", 5.0, Verdict(0, "why")),
+        ("stopped", "operator", 5.0, Verdict(75, "why")),
+        ("stopped", "nodes", 5.0, None),
+        ("stopped", "nodes", 50.0, Verdict(1, "the deadline of 10 s is over")),
+        ("running", "", 50.0, Verdict(1, "the deadline of 10 s is over")),
+        ("unknown", "", 50.0, Verdict(1, "the deadline of 10 s is over")),
+        ("running", "", None, None),
     ],
 )
-def test_when_a_coordinator_ends_and_how(phase, age, may_stop, verdict):
-    assert judge(phase, "why", age=age, deadline=10.0, may_stop=may_stop) == verdict
+def test_when_a_coordinator_ends_and_how(phase, ended_by, age, verdict):
+    assert judge(phase, "why", ended_by=ended_by, age=age, deadline=10.0) == verdict

@@ -100,21 +100,39 @@ def test_a_spare_may_go_at_once():
     assert story.only(DrainDone).reason == "node e has no state"
 
 
-def test_when_every_node_drains_the_job_stops():
+def test_when_every_node_drains_all_leave_together_and_the_job_waits_for_others():
+    """
+    1. a and b are told to go; both leave at one boundary
+    2. nobody takes their state over: each should save what it has
+    3. new nodes carry the job on, together
+    """
     story = Story()
     story.begin("a", "b")
     story.drain("a")
     story.drain("b")
-    end = story.only(EndJob)
-    assert (end.status, end.to) == ("stopped", ("a", "b"))
-    assert end.reason == "no node stays: node a drains (SIGTERM); node b drains (SIGTERM)"
+    story.leave_boundary("a", "b")
+    assert story.saw(EndJob) == []
+    done = [effect for effect in story.told if isinstance(effect, DrainDone)]
+    assert {(effect.node, effect.handed_over) for effect in done} == {("a", False), ("b", False)}
+    story.cut("a")
+    story.cut("b")
+    story.join("c", "d")
+    assert story.published() == [], "more may come"
+    story.join("e", "f")
+    assert story.published() == ["cdef"]
 
 
-def test_the_drain_of_the_last_node_stops_the_job():
+def test_a_job_that_all_have_left_stops_after_a_while_and_can_be_resumed():
     story = Story(min_nodes=1, max_nodes=1)
     story.begin("a")
     story.drain("a", reason="spot notice")
-    assert story.only(EndJob).reason == "no node stays: node a drains (spot notice)"
+    story.leave_boundary("a")
+    story.cut("a")
+    story.after(story.spec.join_timeout + 1.0)
+    end = story.only(EndJob)
+    assert (end.status, story.record.ended.by) == ("stopped", "nodes")
+    story.join("a", incarnation=2, earlier=1)
+    assert story.published() == ["a"]
 
 
 def test_a_drain_below_the_minimum_leaves_the_others_waiting():

@@ -122,7 +122,7 @@ def test_a_record_comes_back_from_json():
         drains={"a": Drain(incarnation=1, grace=30.0, reason="SIGTERM")},
         set_aside={"z": "it failed"},
         evidence=(Failure(step=3, node="a", rank=1, own=True, counted=True, text="t"),),
-        ended=Ended(status="stopped", reason="r"),
+        ended=Ended(status="stopped", reason="r", by="nodes"),
     )
     plain = json.loads(json.dumps(record.to_dict()))
     assert Record.from_dict(plain) == record

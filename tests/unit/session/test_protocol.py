@@ -239,8 +239,8 @@ def test_drains_are_told() -> None:
     _welcome(protocol)
     asked = wire.ServiceMessage(drain_asked=wire.DrainAsked(grace=9, reason="why"))
     assert protocol.receive(asked, 0.1) == [events.DrainAsked("why", 9)]
-    done = wire.ServiceMessage(drain_done=wire.DrainDone(reason="went"))
-    assert protocol.receive(done, 0.1) == [events.DrainDone("went")]
+    done = wire.ServiceMessage(drain_done=wire.DrainDone(reason="went", handed_over=True))
+    assert protocol.receive(done, 0.1) == [events.DrainDone("went", True)]
 
 
 @pytest.mark.parametrize("roster", [b"", b"nonsense", b"\x78\x01"])
