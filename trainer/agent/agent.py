@@ -248,8 +248,9 @@ class Agent:
                 fact = facts.Stepped(number, message["generation"], message["step"])
             case "left":
                 worker.state = "ready"
-                error = message.get("error", "") if message.get("reason") == "failed" else ""
-                fact = facts.Left(number, message["generation"], message["version"], error or "")
+                asked = message.get("reason") == "boundary"
+                error = "" if asked else message.get("error") or "no reason given"
+                fact = facts.Left(number, message["generation"], message["version"], error)
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)

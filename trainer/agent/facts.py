@@ -83,7 +83,7 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A loop worker is out of a generation; `error` when it was not asked to leave."""
+    """A loop worker is out of a generation; `error` unless it left at a boundary."""
 
     process: int
     generation: int

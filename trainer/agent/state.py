@@ -221,9 +221,9 @@ class AgentState:
             case facts.Left(_process, generation, version, error) if (
                 generation == slot.generation and slot.inside
             ):
+                stage, slot.version = slot.stage, version
                 self._vacate(slot, Stage.IDLE)
-                slot.version = version
-                if error and self.generation is not None and generation == self.generation.number:
+                if error and stage is Stage.BUSY:
                     self._cause = self._cause or f"rank {self.rank_of(slot)}: {error}"
                     self._clear_out(generation, self._cause, now)
             case facts.Spared(_process, generation) if generation == slot.generation:

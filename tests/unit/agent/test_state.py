@@ -180,6 +180,13 @@ def test_a_worker_that_leaves_by_itself_takes_the_others_out_and_says_why() -> N
     assert story.did(act.TellLeft) == [act.TellLeft(1, 4, "rank 0: connection reset")]
 
 
+def test_a_worker_that_was_interrupted_has_not_left_by_itself() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Exited(1, KILLED))
+    story.hear(facts.Left(2, 1, 4, error="rank 0 was killed"))
+    assert story.did(act.TellLeft) == []
+
+
 def test_words_about_an_older_generation_change_nothing() -> None:
     story = Story(LOOP).running()
     story.hear(facts.Exited(2, KILLED), facts.Began(generation(2)), facts.Left(1, 1, 3))
