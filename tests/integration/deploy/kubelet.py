@@ -39,6 +39,7 @@ class World:
     programs: dict[str, list[str]] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    account: Path | None = None
 
     def claim(self, name: str) -> Path:
         """The directory that is a PersistentVolumeClaim."""
@@ -86,6 +87,9 @@ class Pod:
         image = container["image"].rpartition(":")[0] or container["image"]
         command = container.get("command") or self.world.programs[image]
         arguments = [*command[1:], *(self._expand(word, env) for word in container.get("args", []))]
+        if self.template["spec"].get("automountServiceAccountToken") and self.world.account:
+            # In a pod it lies where the program looks for it by itself.
+            arguments += ["--account", str(self.world.account)]
         program = self.world.programs.get(command[0], [command[0]])
         inside = container.get("workingDir")
         cwd = self._place(inside) if inside else str(self.home)
@@ -140,6 +144,21 @@ class Pod:
             command = [self._place(word) for word in probe["exec"]["command"]]
             return subprocess.run(command, check=False, timeout=30).returncode == 0
         return True
+
+    def as_object(self) -> dict[str, Any]:
+        """As an API server has it while it runs."""
+        ready = {"type": "Ready", "status": "True" if self.ready else "False"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": self.name,
+                "labels": dict(self.labels),
+                "annotations": dict(self.annotations),
+            },
+            "spec": {"nodeName": self.machine},
+            "status": {"phase": "Running", "conditions": [ready]},
+        }
 
     def terminate(self) -> None:
         """SIGTERM now, SIGKILL at the end of the grace period (see `hurry`)."""
