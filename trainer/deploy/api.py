@@ -92,7 +92,11 @@ class Cluster:
             try:
                 config.load_incluster_config(client_configuration=settings)
             except config.ConfigException:
-                raise ClusterError(f"no cluster to talk to: {error}") from None
+                where = path or config.KUBE_CONFIG_DEFAULT_LOCATION
+                raise ClusterError(
+                    f"no cluster to talk to: {error} (read from {where}; set KUBECONFIG, choose "
+                    "with --context, or use `remesh render JOB.yaml | kubectl apply -f -`)"
+                ) from None
         settings.retries = False
         return cls(client.ApiClient(settings), namespace or chosen, timeout=timeout)
 

@@ -25,18 +25,23 @@ LARGEST_SCRIPT = 512 << 10
 
 
 class Subcommand(NamedTuple):
-    """One subcommand: a line of help, its arguments, and what carries it out."""
+    """One subcommand: a line of help, its arguments, what carries it out, and an example."""
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    example: str
 
 
 def main(argv: Sequence[str]) -> int:
     """`argv` begins with the subcommand's name. Raises JobError for what the user has to mend."""
     name, *rest = argv
     subcommand = SUBCOMMANDS[name]
-    parser = argparse.ArgumentParser(prog=f"remesh {name}", description=subcommand.help + ".")
+    parser = argparse.ArgumentParser(
+        prog=f"remesh {name}",
+        description=subcommand.help[0].upper() + subcommand.help[1:] + ".",
+        epilog=f"example: remesh {name} {subcommand.example}",
+    )
     subcommand.add_arguments(parser)
     try:
         return subcommand.run(parser.parse_args(rest))
@@ -115,6 +120,7 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _submit(args: argparse.Namespace) -> int:
     request = _request(args)
+    plan(request)
     cluster = _connect(args, request.namespace or request.job.kubernetes.namespace)
     name = request.job.name
     fresh = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
@@ -201,28 +207,64 @@ def _delete(args: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS = {
-    "render": Subcommand("print a job's Kubernetes manifests", _render_arguments, _render),
-    "validate": Subcommand(
-        "check a job and its manifests without a cluster", _validate_arguments, _validate
+    "render": Subcommand(
+        "print a job's Kubernetes manifests",
+        _render_arguments,
+        _render,
+        "job.yaml -n team | kubectl apply -f -",
     ),
-    "submit": Subcommand("start a job on a cluster", _submit_arguments, _submit),
-    "status": Subcommand("show a job on a cluster", _status_arguments, _status),
-    "logs": Subcommand("show what a job's nodes print", _logs_arguments, _logs),
-    "scale": Subcommand("change a job's number of nodes", _scale_arguments, _scale),
-    "drain": Subcommand("have a node, or all of a job, save and leave", _drain_arguments, _drain),
-    "delete": Subcommand("remove a job from a cluster", _delete_arguments, _delete),
+    "validate": Subcommand(
+        "check a job and its manifests without a cluster",
+        _validate_arguments,
+        _validate,
+        "job.yaml --target spot",
+    ),
+    "submit": Subcommand(
+        "start a job on a cluster",
+        _submit_arguments,
+        _submit,
+        "job.yaml -n team --set kubernetes.image=registry.example/remesh:0.1.0",
+    ),
+    "status": Subcommand(
+        "show a job on a cluster", _status_arguments, _status, "job --cluster -n team"
+    ),
+    "logs": Subcommand(
+        "show what a job's nodes print", _logs_arguments, _logs, "job -n team --follow"
+    ),
+    "scale": Subcommand(
+        "change a job's number of nodes", _scale_arguments, _scale, "job -n team --nodes 3"
+    ),
+    "drain": Subcommand(
+        "have a node, or all of a job, save and leave",
+        _drain_arguments,
+        _drain,
+        "job -n team --node job-0-x7k2p",
+    ),
+    "delete": Subcommand(
+        "remove a job from a cluster; claims and checkpoints stay",
+        _delete_arguments,
+        _delete,
+        "job -n team",
+    ),
 }
 
 
 def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB.yaml", help="the job file")
     parser.add_argument(
-        "--target", choices=("job", "spot", "jobset"), help="in place of kubernetes.target"
+        "--target",
+        choices=("job", "spot", "jobset"),
+        help="what holds the agents, in place of kubernetes.target: an Indexed Job; a Deployment, "
+        "for nodes that come and go; or a JobSet",
     )
     parser.add_argument("-n", "--namespace", help="in place of kubernetes.namespace")
     parser.add_argument("--run-id", metavar="NAME", help="in place of run.id")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the job"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the job, such as elastic.nodes=2:8; may be repeated",
     )
 
 

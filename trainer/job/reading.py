@@ -118,6 +118,8 @@ def _complaints(
             keep = location
         if item["type"] == "extra_forbidden":
             text = _unknown(keep)
+        elif item["type"] == "string_pattern_mismatch":
+            text = f"{item['input']!r} has not the right form; {_meaning(keep)}"
         else:
             text = _wording(item["type"], item["msg"])
         where = f"{_place(keep, source, lines, origins)}: {_dotted(keep)}: "
@@ -161,6 +163,18 @@ def _wording(kind: str, message: str) -> str:
     if text != message and kind not in ("value_error", "job"):
         return f"should be {text}".replace("valid integer", "whole number")
     return text[0].lower() + text[1:] if kind not in ("value_error", "job") else text
+
+
+def _meaning(path: KeyPath) -> str:
+    """What a key is for, as its section describes it."""
+    section: type[Section] = Job
+    meaning = ""
+    for part in path:
+        field = section.model_fields.get(str(part))
+        if field is not None:
+            meaning = field.description or meaning
+            section = section_of(field.annotation) or section
+    return meaning[:1].lower() + meaning[1:].rstrip(".")
 
 
 def _unknown(path: KeyPath) -> str:
