@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint import log, transfer
+from trainer.checkpoint import log
 from trainer.checkpoint.attempt import adopt
+from trainer.checkpoint.checksum import block_sums
 from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep, clean, reading
@@ -257,7 +258,7 @@ class Checkpointer:
             yield memoryview(layout.header)
             for entry in entries:
                 item: Bytes = local[entry.name].bytes_of(entry.box)
-                sums.append(transfer.block_sums(item, block, version))
+                sums.append(block_sums(item, block, version))
                 yield item.data
 
         self._store.write(path, data())

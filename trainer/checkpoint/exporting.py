@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainer.checkpoint.checksum import Bytes
 from trainer.checkpoint.datafile import BoxEntry, lay_out
 from trainer.checkpoint.geometry import whole
 from trainer.checkpoint.hf import config, to_hf
 from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.store import LocalStore, Store
 from trainer.checkpoint.tensors import host_bytes
-from trainer.checkpoint.transfer import Bytes, Wanted, read
+from trainer.checkpoint.transfer import Wanted, read
 from trainer.errors import JobError
 
 JSON = Any

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trainer.checkpoint.store import Buffer
+from trainer.checkpoint.store import Arrived, Buffer
 from trainer.errors import CheckpointError
 
 PART_BYTES = 32 << 20
@@ -92,11 +92,12 @@ class ObjectStore:
                 data = self._fs.cat_file(self._at(path), start=start, end=stop) if size else b""
         return data
 
-    def read_into(self, path: str, start: int, target: memoryview) -> int:
+    def read_into(self, path: str, start: int, target: memoryview, arrived: Arrived) -> int:
         view = target.cast("B")
         with _as_os_errors():
             data = self._fs.cat_file(self._at(path), start=start, end=start + len(view))
         view[: len(data)] = data
+        arrived(view[: len(data)])
         return len(data)
 
     def size(self, path: str) -> int:

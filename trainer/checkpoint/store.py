@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 Buffer = bytes | bytearray | memoryview
+Arrived = Callable[[memoryview], None]
+READ_BYTES = 256 << 10
 WRITE_BYTES = 8 << 20
 DIRECT_BYTES = 16 << 20
 DIRECT_THREADS = 4
@@ -41,8 +43,11 @@ class Store(Protocol):
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """Up to `length` bytes from `start`. Raises FileNotFoundError."""
 
-    def read_into(self, path: str, start: int, target: memoryview) -> int:
-        """Fill the target from `start`; returns the bytes read, fewer only at the file's end."""
+    def read_into(self, path: str, start: int, target: memoryview, arrived: Arrived) -> int:
+        """Fill the target from `start`; returns the bytes read, fewer only at the file's end.
+
+        `arrived` is given all of them, piece by piece and in order, each as soon as it is there.
+        """
 
     def size(self, path: str) -> int:
         """The file's bytes. Raises FileNotFoundError."""
@@ -110,14 +115,17 @@ class LocalStore:
             file.seek(start)
             return file.read(-1 if length is None else length)
 
-    def read_into(self, path: str, start: int, target: memoryview) -> int:
+    def read_into(self, path: str, start: int, target: memoryview, arrived: Arrived) -> int:
         descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            os.posix_fadvise(descriptor, start, len(target), os.POSIX_FADV_WILLNEED)
             done = 0
             while done < len(target):
-                count = os.preadv(descriptor, [target[done:]], start + done)
+                piece = target[done : done + READ_BYTES]
+                count = os.preadv(descriptor, [piece], start + done)
                 if count == 0:
                     break
+                arrived(piece[:count])
                 done += count
             return done
         finally:

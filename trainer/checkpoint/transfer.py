@@ -1,4 +1,4 @@
-"""Bytes between memory and data files: write a rank's boxes, read the boxes it needs.
+"""From data files into memory: read the boxes that a rank needs.
 
 Imports no torch: memory comes as numpy arrays of bytes.
 """
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
-import xxhash
 
+from trainer.checkpoint.checksum import BlockSums, Bytes
 from trainer.checkpoint.datafile import (
     ATTEMPT_KEY,
     VERSION_KEY,
-    FileLayout,
     header_length,
     parse_header,
 )
@@ -28,17 +26,8 @@ from trainer.checkpoint.manifest import Chunk, Manifest
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged
 
-Bytes = npt.NDArray[np.uint8]
 SLAB_BYTES = 32 << 20
 HEADER_BYTES = 64 << 10
-
-
-def block_sums(data: Bytes, block: int, version: int) -> list[int]:
-    """xxh3-64 of each `block` bytes, seeded with the version."""
-    return [
-        xxhash.xxh3_64_intdigest(data[at : at + block].data, seed=version)
-        for at in range(0, len(data), block)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,25 +186,15 @@ def read_blocks(store: Store, manifest: Manifest, chunk: Chunk, start: int, targ
     Raises CheckpointDamaged, naming the file.
     """
     path = manifest.files[chunk.file].path
+    sums = BlockSums(manifest.block, manifest.version)
     with _named(store, path):
-        count = store.read_into(path, chunk.start + start, target.data)
+        count = store.read_into(path, chunk.start + start, target.data, sums.add)
     if count != len(target):
         raise CheckpointDamaged(f"{path} in {store.url} is cut short")
     index = start // manifest.block
-    for at, found in enumerate(block_sums(target, manifest.block, manifest.version)):
+    for at, found in enumerate(sums.finish()):
         if found != chunk.sums[index + at]:
             raise CheckpointDamaged(
                 f"{path} in {store.url} is altered at byte "
                 f"{chunk.start + start + at * manifest.block}: its checksum is not the manifest's"
             )
-
-
-def write(store: Store, path: str, layout: FileLayout, data: Iterable[Bytes]) -> None:
-    """Write a data file: its header, then the boxes' bytes in the layout's order."""
-    store.write(path, _parts(layout, data))
-
-
-def _parts(layout: FileLayout, data: Iterable[Bytes]) -> Iterator[memoryview]:
-    yield memoryview(layout.header)
-    for item in data:
-        yield item.data

@@ -17,13 +17,13 @@ from typing import Any
 
 from trainer.checkpoint import log
 from trainer.checkpoint.attempt import gather, receipts_at, write_header, write_receipt
+from trainer.checkpoint.checksum import Bytes, block_sums
 from trainer.checkpoint.datafile import header_length, metadata, parse_header
 from trainer.checkpoint.keep import Keep, clean
 from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.receipt import blank, receipt
 from trainer.checkpoint.staging import read_description, staged_bytes
 from trainer.checkpoint.store import Store, open_store
-from trainer.checkpoint.transfer import Bytes, block_sums
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
 JSON = Any

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainer.checkpoint.checksum import block_sums
 from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
 from trainer.checkpoint.geometry import Box, whole
 from trainer.checkpoint.manifest import decode, encode
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.store import LocalStore
-from trainer.checkpoint.transfer import Wanted, block_sums, read
+from trainer.checkpoint.transfer import Wanted, read
 
 pytestmark = pytest.mark.slow
 BLOCK = 4 << 20

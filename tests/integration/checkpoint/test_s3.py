@@ -37,7 +37,10 @@ def test_objects_are_written_whole_read_in_parts_and_created_once(url: str) -> N
     assert store.size("data/a/x.bin") == 4 + len(big)
     assert store.read("data/a/x.bin", 2, 4) == b"ad" + big[:2].tobytes()
     target = bytearray(1000)
-    assert store.read_into("data/a/x.bin", 4 + PART_BYTES, memoryview(target)) == 1000
+    arrived = bytearray()
+    count = store.read_into("data/a/x.bin", 4 + PART_BYTES, memoryview(target), arrived.extend)
+    assert count == 1000
+    assert arrived == target
     assert target == big[PART_BYTES : PART_BYTES + 1000].tobytes()
     assert store.create("log/1.json", b"first")
     assert not store.create("log/1.json", b"second")

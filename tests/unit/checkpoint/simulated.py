@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trainer.checkpoint.checksum import block_sums
 from trainer.checkpoint.datafile import lay_out, metadata
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, Cut, local_parts, slices
@@ -16,7 +17,7 @@ from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.plan import Held, assign, entries_of, grouped
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.store import Store
-from trainer.checkpoint.transfer import Wanted, block_sums, read
+from trainer.checkpoint.transfer import Wanted, read
 
 Bytes = npt.NDArray[np.uint8]
 
