@@ -27,7 +27,7 @@ from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
 from trainer.checkpoint.staging import Slot, Slots
-from trainer.checkpoint.store import Store, open_store
+from trainer.checkpoint.store import Store, open_store, this_host
 from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
 from trainer.checkpoint.writer import write_opening
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
@@ -51,12 +51,16 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was loaded. `damaged` says which newer checkpoints were passed over, and why."""
+    """What was loaded. `damaged` says which newer checkpoints were passed over, and why.
+
+    `bytes` are those that this rank has read itself; replicas may have given it the rest.
+    """
 
     version: int
     values: Mapping[str, JSON]
     path: str
     damaged: tuple[str, ...] = ()
+    bytes: int = 0
 
 
 class Checkpointer:
@@ -83,6 +87,7 @@ class Checkpointer:
         staging: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, JSON] | None = None,
         read_only: bool = False,
+        host: str | None = None,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
 
@@ -92,8 +97,9 @@ class Checkpointer:
         lower generation can't open the directory after a higher one. `mesh` is only recorded.
         `staging` is this worker's own directory in shared memory, without which `stage` is not
         possible. `storage_options` are fsspec's. With `read_only` the directory is not opened,
-        and only `load` works. Nothing is raised here: what goes wrong is told to all ranks by the
-        next save or load.
+        and only `load` works. Ranks of one `host` (by default, one running kernel) share its page
+        cache; across hosts, replicas read a part each and exchange it. Nothing is raised here:
+        what goes wrong is told to all ranks by the next save or load.
         """
         self._options = dict(storage_options or {})
         self._store = open_store(directory, self._options)
@@ -102,6 +108,7 @@ class Checkpointer:
         self._execution = execution
         self._mesh = dict(mesh or {})
         self._keep = keep or Keep()
+        self._host = host or this_host()
         self._exchange = Exchange(rank, world_size, group)
         self._planner = Planner(self._exchange, generation)
         self._rank = rank
@@ -239,9 +246,14 @@ class Checkpointer:
             fault = found.get("fault")
             if fault is None:
                 manifest = decode(found["document"].encode(), path)
-                fault = load_manifest(self._exchange, self._store, manifest, local, self._identity)
+                filled = load_manifest(
+                    self._exchange, self._store, manifest, local, self._identity, self._host
+                )
+                fault = filled.damage
                 if fault is None:
-                    return Loaded(manifest.version, manifest.values, path, tuple(damaged))
+                    return Loaded(
+                        manifest.version, manifest.values, path, tuple(damaged), filled.bytes
+                    )
             if self._rank == 0:
                 logger.warning("checkpoint %s is passed over: %s", path, fault)
             damaged.append(fault)

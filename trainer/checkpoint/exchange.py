@@ -23,10 +23,12 @@ class Exchange:
     def __init__(self, rank: int, world_size: int, group: dist.ProcessGroup | None) -> None:
         self.rank = rank
         self.world_size = world_size
-        self._group = group
+        self.group = group
 
-    def _device(self) -> torch.device:
-        backend = dist.get_backend_config(self._group)
+    @property
+    def device(self) -> torch.device:
+        """Where the group's backend sends from."""
+        backend = dist.get_backend_config(self.group)
         if "cpu:" in backend:
             return torch.device("cpu")
         return torch.accelerator.current_accelerator() or torch.device("cpu")
@@ -37,7 +39,7 @@ class Exchange:
             return [value]
         mine, lengths = self._framed(value)
         rows = [torch.empty_like(mine) for _ in range(self.world_size)] if self.rank == 0 else None
-        dist.gather(mine, rows, group=self._group, group_dst=0)
+        dist.gather(mine, rows, group=self.group, group_dst=0)
         if rows is None:
             return None
         return [_decoded(row[:length]) for row, length in zip(rows, lengths, strict=True)]
@@ -46,7 +48,7 @@ class Exchange:
         """Every rank's value at every rank, in rank order. One collective where all are small."""
         if self.world_size == 1:
             return [value]
-        device = self._device()
+        device = self.device
         payload = _encoded(value)
         frame = torch.zeros(FRAME_BYTES, dtype=torch.uint8)
         frame[:8] = torch.tensor([payload.numel()]).view(torch.uint8)
@@ -54,7 +56,7 @@ class Exchange:
             frame[8 : 8 + payload.numel()] = payload
         mine = frame.to(device)
         frames = [torch.empty_like(mine) for _ in range(self.world_size)]
-        dist.all_gather(frames, mine, group=self._group)
+        dist.all_gather(frames, mine, group=self.group)
         received = [frame.cpu() for frame in frames]
         lengths = [int(frame[:8].view(torch.int64)) for frame in received]
         if max(lengths) <= FRAME_BYTES - 8:
@@ -62,20 +64,20 @@ class Exchange:
             return [_decoded(frame[8 : 8 + length]) for frame, length in pairs]
         mine = torch.nn.functional.pad(payload, (0, max(lengths) - payload.numel())).to(device)
         rows = [torch.empty_like(mine) for _ in range(self.world_size)]
-        dist.all_gather(rows, mine, group=self._group)
+        dist.all_gather(rows, mine, group=self.group)
         return [_decoded(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
     def broadcast(self, value: JSON) -> JSON:
         """Rank 0's value at every rank."""
         if self.world_size == 1:
             return value
-        device = self._device()
+        device = self.device
         payload = _encoded(value).to(device) if self.rank == 0 else None
         length = torch.tensor([0 if payload is None else payload.numel()], device=device)
-        dist.broadcast(length, group=self._group, group_src=0)
+        dist.broadcast(length, group=self.group, group_src=0)
         if payload is None:
             payload = torch.empty(int(length), dtype=torch.uint8, device=device)
-        dist.broadcast(payload, group=self._group, group_src=0)
+        dist.broadcast(payload, group=self.group, group_src=0)
         return value if self.rank == 0 else _decoded(payload)
 
     def scatter(self, values: Sequence[JSON] | None) -> JSON:
@@ -83,7 +85,7 @@ class Exchange:
         if self.world_size == 1:
             assert values is not None
             return values[0]
-        device = self._device()
+        device = self.device
         rows: list[torch.Tensor] | None = None
         lengths = torch.zeros(self.world_size, dtype=torch.int64, device=device)
         if values is not None:
@@ -94,25 +96,25 @@ class Exchange:
                 torch.nn.functional.pad(payload, (0, longest - payload.numel())).to(device)
                 for payload in payloads
             ]
-        dist.broadcast(lengths, group=self._group, group_src=0)
+        dist.broadcast(lengths, group=self.group, group_src=0)
         mine = torch.empty(int(lengths.max()), dtype=torch.uint8, device=device)
-        dist.scatter(mine, rows, group=self._group, group_src=0)
+        dist.scatter(mine, rows, group=self.group, group_src=0)
         return _decoded(mine[: int(lengths[self.rank])])
 
     def any_set(self, flags: torch.Tensor) -> torch.Tensor:
         """Where any rank's flag is set. `flags`: uint8, one length at every rank."""
         if self.world_size == 1 or flags.numel() == 0:
             return flags
-        moved = flags.to(self._device())
-        dist.all_reduce(moved, op=dist.ReduceOp.MAX, group=self._group)
+        moved = flags.to(self.device)
+        dist.all_reduce(moved, op=dist.ReduceOp.MAX, group=self.group)
         return moved.cpu()
 
     def _framed(self, value: JSON) -> tuple[torch.Tensor, list[int]]:
-        device = self._device()
+        device = self.device
         payload = _encoded(value)
         lengths = torch.empty(self.world_size, dtype=torch.int64, device=device)
         mine = torch.tensor(payload.numel(), device=device)
-        dist.all_gather(list(lengths.unbind()), mine, group=self._group)
+        dist.all_gather(list(lengths.unbind()), mine, group=self.group)
         padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)
         padded[: payload.numel()] = payload
         return padded.to(device), lengths.tolist()

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.mismatch import identity_fault, kind_fault, names_fault
+from trainer.checkpoint.move import Move, moves_of, rows_of
+from trainer.checkpoint.movement import carry_out
+from trainer.checkpoint.plan import entries_of, group_of
+from trainer.checkpoint.sharing import KEY, share, worth_asking
 from trainer.checkpoint.store import Store
-from trainer.checkpoint.tensors import LocalTensor, in_place, put_bytes
+from trainer.checkpoint.tensors import LocalTensor, in_place, layout_of, put_bytes
 from trainer.checkpoint.transfer import Wanted, read
 from trainer.errors import CheckpointDamaged, CheckpointMismatch
 
 JSON = Any
+Boxes = Sequence[tuple[str, Box]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Bytes that this rank read from storage; what is damaged, the same on every rank."""
+
+    bytes: int
+    damage: str | None
 
 
 def load_manifest(
@@ -25,41 +40,84 @@ def load_manifest(
     manifest: Manifest,
     local: Mapping[str, LocalTensor],
     identity: Mapping[str, JSON] | None,
-) -> str | None:
-    """Collective. Read the checkpoint into place; returns what is damaged, the same on every rank.
+    host: str,
+) -> Filled:
+    """Collective. Read the checkpoint into place; replicas may read a part each and exchange it.
 
-    Raises CheckpointMismatch, on every rank, when it is another model's; nothing is read then.
+    `host` is where this rank runs. Raises CheckpointMismatch, on every rank, when it is another
+    model's; nothing is read then.
     """
     fault = None if identity is None else identity_fault(manifest.identity, identity)
     kinds = {name: (item.dtype, item.shape) for name, item in local.items()}
-    fault = fault or kind_fault(manifest, kinds)
-    fault = _first(exchange.all_gather(fault)) or names_fault(_untaken(exchange, manifest, local))
+    rows = exchange.all_gather([fault or kind_fault(manifest, kinds), host])
+    fault = _first([row[0] for row in rows])
+    fault = fault or names_fault(_untaken(exchange, manifest, local))
     if fault is not None:
         raise CheckpointMismatch(
             f"checkpoint {manifest.attempt} in {store.url} does not fit: {fault}"
         )
-    damage: str | None = None
+    boxes, moves = _my_part(exchange, local, [row[1] for row in rows], remote=store.remote)
+    count, damage = 0, None
     try:
-        read_into(store, manifest, local)
+        count = read_into(store, manifest, local, boxes)
     except (CheckpointDamaged, OSError) as error:
         damage = str(error)
-    return _first(exchange.all_gather(damage))
+    damage = _first(exchange.all_gather(damage))
+    if damage is None:
+        carry_out(
+            moves,
+            rank=exchange.rank,
+            sources={KEY: local},
+            target=local,
+            device=exchange.device,
+            group=exchange.group,
+        )
+    return Filled(count, damage)
 
 
-def read_into(store: Store, manifest: Manifest, local: Mapping[str, LocalTensor]) -> None:
-    """Read this rank's parts into place. Raises CheckpointDamaged."""
+def _my_part(
+    exchange: Exchange, local: Mapping[str, LocalTensor], hosts: Sequence[str], *, remote: bool
+) -> tuple[Boxes, list[Move]]:
+    """What this rank reads, and how it gets what others read for it: from rank 0's plan."""
+    mine = [(name, part.box) for name, item in local.items() for part in item.parts]
+    if not worth_asking(hosts, remote=remote):
+        return mine, []
+    gathered = exchange.gather(layout_of(local))
+    answers: list[JSON] | None = None
+    if gathered is not None:
+        readings = share(
+            [[group_of(row) for row in rows] for rows in gathered], hosts, remote=remote
+        )
+        answers = [None] * len(hosts)
+        if readings is not None:
+            answers = [[reading.reads, rows_of(reading.moves)] for reading in readings]
+    answer = exchange.scatter(answers)
+    if answer is None:
+        return mine, []
+    groups = [group_of(row) for row in answer[0]]
+    return [(entry.name, entry.box) for entry in entries_of(groups)], moves_of(answer[1])
+
+
+def read_into(
+    store: Store, manifest: Manifest, local: Mapping[str, LocalTensor], boxes: Boxes
+) -> int:
+    """Read these boxes of what this rank holds into place. Returns bytes read.
+
+    Raises CheckpointDamaged.
+    """
     wanted: list[Wanted] = []
     later: list[Callable[[], None]] = []
-    for name, item in local.items():
-        for part in item.parts:
-            target = in_place(part.local)
-            if target is None:
-                target = np.empty(part.local.numel() * part.local.element_size(), dtype=np.uint8)
-                later.append(_putter(part.local, target))
-            wanted.append(Wanted(name, part.box, target))
-    read(store, manifest, wanted)
+    for name, box in boxes:
+        view = local[name].view_of(box)
+        target = in_place(view)
+        if target is None:
+            target = np.empty(view.numel() * view.element_size(), dtype=np.uint8)
+            later.append(_putter(view, target))
+        wanted.append(Wanted(name, box, target))
+    count = read(store, manifest, wanted)
     for put in later:
         put()
+    return count
 
 
 def _putter(view: torch.Tensor, data: np.ndarray[Any, Any]) -> Callable[[], None]:

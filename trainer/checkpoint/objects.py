@@ -43,6 +43,8 @@ class Joined:
 class ObjectStore:
     """An object store, or whatever else fsspec opens by a URL."""
 
+    remote = True
+
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         """Raises CheckpointError when the URL's kind of store is unknown or not installed."""
         import fsspec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainer.checkpoint.datafile import BoxEntry
@@ -34,7 +34,7 @@ class Group(NamedTuple):
     names: Names
 
 
-class _Family(NamedTuple):
+class Family(NamedTuple):
     """One box of a group of tensors, and the ranks that hold it."""
 
     dtype: str
@@ -47,6 +47,11 @@ class _Family(NamedTuple):
     def bytes(self) -> int:
         """Of one of the tensors."""
         return math.prod(self.box.sizes) * ELEMENT_TYPES[self.dtype].size
+
+    @property
+    def group(self) -> Group:
+        """The same without its holders."""
+        return Group(self.dtype, self.shape, (self.box,), self.names)
 
 
 def grouped(held: Mapping[str, Held]) -> list[Group]:
@@ -71,23 +76,31 @@ def assign(layouts: Sequence[Sequence[Group]]) -> list[list[Group]]:
     A box that several ranks hold is written once; a large one is cut by rows among them. Raises
     CheckpointError when two ranks disagree about a tensor.
     """
-    families = _families(layouts)
-    total = sum(family.bytes * len(family.names) for family in families)
-    limit = max(LEAST_CUT, total // max(len(layouts), 1) // CUTS_OF_SHARE)
     assigned: list[list[Group]] = [[] for _ in layouts]
-    loads = [0] * len(layouts)
+    for rank, family in place(families(layouts), len(layouts)):
+        assigned[rank].append(family.group)
+    return assigned
+
+
+def place(found: Sequence[Family], ranks: int) -> Iterator[tuple[int, Family]]:
+    """Each box at one of its holders, spread by bytes; a large one is cut by rows among them.
+
+    What comes out is what went in, with fewer names or rows to a family.
+    """
+    total = sum(family.bytes * len(family.names) for family in found)
+    limit = max(LEAST_CUT, total // max(ranks, 1) // CUTS_OF_SHARE)
+    loads = [0] * ranks
     shared = []
-    for family in families:
+    for family in found:
         if len(family.ranks) == 1:
             rank = family.ranks[0]
-            assigned[rank].append(Group(family.dtype, family.shape, (family.box,), family.names))
             loads[rank] += family.bytes * len(family.names)
+            yield rank, family
         else:
             shared.extend(_parts(family, limit))
     shared.sort(key=lambda family: (-family.bytes, family.names, family.box))
     for family in shared:
-        _spread(family, assigned, loads)
-    return assigned
+        yield from _spread(family, loads)
 
 
 def entries_of(groups: Iterable[Group]) -> list[BoxEntry]:
@@ -113,7 +126,8 @@ def block_bytes(total: int) -> int:
     return max(BLOCK_BYTES, 1 << (-(-total // MAX_BLOCKS) - 1).bit_length() if total else 0)
 
 
-def _families(layouts: Sequence[Sequence[Group]]) -> list[_Family]:
+def families(layouts: Sequence[Sequence[Group]]) -> list[Family]:
+    """Every box that ranks hold, with all its holders. Raises CheckpointError as `assign` does."""
     refined = _refinement(group.names for layout in layouts for group in layout)
     kinds: dict[Names, tuple[str, tuple[int, ...], int]] = {}
     holders: dict[tuple[Names, Box], list[int]] = {}
@@ -129,7 +143,7 @@ def _families(layouts: Sequence[Sequence[Group]]) -> list[_Family]:
                 for box in group.boxes:
                     holders.setdefault((names, box), []).append(rank)
     return [
-        _Family(*kinds[names][:2], box, names, tuple(ranks))
+        Family(*kinds[names][:2], box, names, tuple(ranks))
         for (names, box), ranks in holders.items()
     ]
 
@@ -150,15 +164,15 @@ def _refinement(used: Iterable[Names]) -> dict[Names, list[Names]]:
     return refined
 
 
-def _parts(family: _Family, limit: int) -> list[_Family]:
+def _parts(family: Family, limit: int) -> list[Family]:
     count = min(len(family.ranks), -(-family.bytes // limit))
     if count <= 1:
         return [family]
     return [family._replace(box=box) for box in cut_rows(family.box, count)]
 
 
-def _spread(family: _Family, assigned: list[list[Group]], loads: list[int]) -> None:
-    """Give each tensor of the family to the holder that has least to write so far."""
+def _spread(family: Family, loads: list[int]) -> Iterator[tuple[int, Family]]:
+    """Give each tensor of the family to the holder that has least so far."""
     size = family.bytes
     heap = [(loads[rank], rank) for rank in family.ranks]
     heapq.heapify(heap)
@@ -169,4 +183,4 @@ def _spread(family: _Family, assigned: list[list[Group]], loads: list[int]) -> N
         taken.setdefault(rank, []).append(name)
     for rank, names in taken.items():
         loads[rank] += size * len(names)
-        assigned[rank].append(Group(family.dtype, family.shape, (family.box,), tuple(names)))
+        yield rank, family._replace(names=tuple(names))

@@ -15,8 +15,8 @@ from trainer.checkpoint.datafile import BoxEntry
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.outcome import failure, raise_failure
-from trainer.checkpoint.plan import assign, block_bytes, entries_of, group_of, grouped
-from trainer.checkpoint.tensors import LocalTensor
+from trainer.checkpoint.plan import assign, block_bytes, entries_of, group_of
+from trainer.checkpoint.tensors import LocalTensor, layout_of
 from trainer.errors import CheckpointError
 
 JSON = Any
@@ -66,12 +66,7 @@ class Planner:
         busy: bool = False,
     ) -> Agreement:
         """Collective. Raises, on every rank, any rank's `fault`; CheckpointError for a layout."""
-        layout = grouped(
-            {
-                name: (item.dtype, item.shape, tuple(part.box for part in item.parts))
-                for name, item in local.items()
-            }
-        )
+        layout = layout_of(local)
         digest = xxhash.xxh3_128_hexdigest(json.dumps(layout).encode())
         token = secrets.token_hex(4) if self._exchange.rank == 0 else ""
         same = self._share is not None and digest == self._digest

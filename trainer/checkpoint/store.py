@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -30,9 +31,13 @@ _AT_FDCWD = -100
 
 
 class Store(Protocol):
-    """All that a checkpoint needs of a file system or object store. Any may raise OSError."""
+    """All that a checkpoint needs of a file system or object store. Any may raise OSError.
+
+    `remote` says that every read crosses a network: there is no page cache before it.
+    """
 
     url: str
+    remote: bool
 
     def write(self, path: str, parts: Iterable[Buffer], *, durable: bool = True) -> int:
         """Write a file whole, in place of any; by default durable on return. Returns its bytes."""
@@ -67,6 +72,8 @@ class Store(Protocol):
 
 class LocalStore:
     """A local or shared POSIX file system."""
+
+    remote = False
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._root = Path(directory).absolute()
@@ -220,6 +227,14 @@ def rename_new(source: Path, target: Path) -> None:
             raise OSError(code, os.strerror(code), str(target))
     os.link(source, target)
     source.unlink()
+
+
+def this_host() -> str:
+    """The running kernel, and so its page cache: containers of one machine have the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
 
 
 def open_store(

@@ -13,6 +13,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, Cut, intersect, local_parts, whole, within
+from trainer.checkpoint.plan import Group, grouped
 from trainer.errors import CheckpointError
 
 Bytes = npt.NDArray[np.uint8]
@@ -98,6 +99,16 @@ def _part(local: torch.Tensor, box: Box, start: tuple[int, ...]) -> Part:
 def local_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, LocalTensor]:
     """`local_tensor` of each."""
     return {name: local_tensor(name, tensor) for name, tensor in tensors.items()}
+
+
+def layout_of(local: Mapping[str, LocalTensor]) -> list[Group]:
+    """What this rank holds, without the tensors."""
+    return grouped(
+        {
+            name: (item.dtype, item.shape, tuple(part.box for part in item.parts))
+            for name, item in local.items()
+        }
+    )
 
 
 def in_place(view: torch.Tensor) -> Bytes | None:

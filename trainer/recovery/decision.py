@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer.checkpoint.geometry import Box, intersect
+from trainer.checkpoint.move import Move
 
 Boxes = Mapping[str, Sequence[Box]]
 Kind = Literal["worker", "mirror"]
@@ -35,17 +36,6 @@ class Offer:
     kind: Kind
     key: str
     boxes: Boxes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """`box` of tensor `name` goes from an offer of rank `source` into rank `target`."""
-
-    name: str
-    box: Box
-    source: int
-    key: str
-    target: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,10 @@ import torch.distributed as dist
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
+from trainer.checkpoint.move import Move
+from trainer.checkpoint.movement import Holdings, carry_out
 from trainer.checkpoint.tensors import LocalTensor
-from trainer.recovery.decision import Kind, Move, Need, Offer, Recovery, decide
-from trainer.recovery.movement import Holdings, carry_out
+from trainer.recovery.decision import Kind, Need, Offer, Recovery, decide
 from trainer.worker.state import State
 
 log = logging.getLogger(__name__)

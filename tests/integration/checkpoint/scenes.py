@@ -192,3 +192,18 @@ def outside_a_job(rank: int, world: int, *, directory: str) -> list[Any]:
             optimizer.zero_grad()
         losses.append(model(torch.ones(2, 6)).sum().item())
     return [loaded.version, found["epoch"], found["by"] == ("me", b"\x00"), losses[0] == losses[1]]
+
+
+def load_replicas(rank: int, world: int, *, directory: str, hosts: list[str]) -> dict[str, Any]:
+    """Save a state that all ranks hold alike, and load it as if they were on these hosts."""
+    expected = {f"w{index}": torch.zeros(1024, 2048) for index in range(4)}
+    expected |= {"bias": torch.zeros(7), "step": torch.tensor(0)}
+    fill(expected)
+    checkpointer(directory, rank, world).save(1, expected, {})
+    found = {name: torch.full_like(tensor, -1) for name, tensor in expected.items()}
+    # What is not in one piece has to be put there another way.
+    found["w0"] = torch.full((2048, 1024), -1.0).t()
+    reader = checkpointer(directory, rank, world, read_only=True, host=hosts[rank])
+    loaded = reader.load(found)
+    assert loaded is not None
+    return {"bytes": loaded.bytes, "wrong": wrong(found)}

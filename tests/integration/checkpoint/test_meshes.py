@@ -81,6 +81,20 @@ def test_what_fails_on_one_rank_is_raised_on_all(ranks: Ranks, tmp_path: Path) -
     assert "x is not in it" in first[1]
 
 
+def test_replicas_on_several_hosts_read_a_part_each_and_exchange_it(
+    ranks: Ranks, tmp_path: Path
+) -> None:
+    whole = 4 * 1024 * 2048 * 4 + 7 * 4 + 8
+    apart, together = (
+        ranks.run(f"{SCENES}:load_replicas", 4, directory=str(tmp_path / hosts), hosts=[*hosts])
+        for hosts in ("abcd", "aaaa")
+    )
+    assert [answer["wrong"] for answer in [*apart, *together]] == [[]] * 8
+    assert sum(answer["bytes"] for answer in apart) == whole
+    assert max(answer["bytes"] for answer in apart) <= whole / 4 + 100
+    assert [answer["bytes"] for answer in together] == [whole] * 4
+
+
 def test_state_dicts_outside_a_job(ranks: Ranks, tmp_path: Path) -> None:
     for answer in ranks.run(f"{SCENES}:outside_a_job", 2, directory=str(tmp_path / "c")):
         assert answer == [3, 7, True, True]

@@ -1,4 +1,4 @@
-"""Carry out a recovery: every rank reads what it gives, sends it, and places what it gets."""
+"""Move parts of tensors between ranks: each reads what it gives, sends it, places what it gets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
+from trainer.checkpoint.move import Move
 from trainer.checkpoint.tensors import Bytes, LocalTensor, put_bytes
-from trainer.recovery.decision import Move
 
 ROUND_BYTES = 256 << 20
 """How much one pair of ranks has in flight at once."""
@@ -31,7 +31,7 @@ def carry_out(
 ) -> int:
     """Collective: all ranks of the group call it with the same `moves`. Returns bytes received.
 
-    `sources` holds this rank's offers by key, `target` the tensors to fill; `device` is where
+    `sources` holds by key what this rank can give, `target` the tensors to fill; `device` is where
     the group's backend can send from.
     """
     for move in moves:
