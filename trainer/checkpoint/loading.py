@@ -63,7 +63,7 @@ def load_manifest(
     except (CheckpointDamaged, OSError) as error:
         damage = str(error)
     damage = _first(exchange.all_gather(damage))
-    if damage is None:
+    if moves and damage is None:
         carry_out(
             moves,
             rank=exchange.rank,
