@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.checkpoint.checksum import BlockSums, block_sums
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 40), st.integers(0, 2**40), st.data())
 def test_pieces_make_no_difference(
     data: bytes, block: int, version: int, draw: st.DataObject

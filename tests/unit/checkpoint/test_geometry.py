@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.checkpoint import geometry
@@ -106,6 +106,7 @@ def test_local_offsets_of_a_strided_part() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_element_has_one_place_in_a_mesh_without_replicas(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=3))
@@ -125,6 +126,7 @@ def test_every_element_has_one_place_in_a_mesh_without_replicas(data: st.DataObj
     assert (counts == 1).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 7), max_size=3), st.integers(1, 9))
 def test_rows_make_up_the_box_and_lie_in_one_piece(sizes: list[int], parts: int) -> None:
     box = Box(tuple(range(len(sizes))), tuple(sizes))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.checkpoint.simulated import Mesh, Whole, save
@@ -55,6 +55,7 @@ def test_unknown_keys_are_ignored(manifest: Manifest, document: bytes) -> None:
     assert decode(edited(document, lambda v: v.update(later={"x": 1})), "m") == manifest
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_flipped_bit_goes_unseen(document: bytes, data: st.DataObject) -> None:
     flipped = bytearray(document)
@@ -63,6 +64,7 @@ def test_no_flipped_bit_goes_unseen(document: bytes, data: st.DataObject) -> Non
         decode(bytes(flipped), "m")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_missing_end_goes_unseen(document: bytes, data: st.DataObject) -> None:
     with pytest.raises(CheckpointDamaged):

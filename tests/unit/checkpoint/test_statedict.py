@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trainer.checkpoint as checkpoint
@@ -38,17 +38,20 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(keys, max_size=4), st.lists(keys, max_size=4))
 def test_no_two_paths_share_a_name(a: list[Any], b: list[Any]) -> None:
     names = ["/".join(map(encode_key, path)) for path in (a, b)]
     assert (names[0] == names[1] and len(a) == len(b)) == (a == b)
 
 
+@settings(deadline=None)
 @given(keys)
 def test_keys_come_back(key: str | int) -> None:
     assert decode_key(encode_key(key)) == key
 
 
+@settings(deadline=None)
 @given(plain)
 def test_plain_values_come_back(value: Any) -> None:
     import json

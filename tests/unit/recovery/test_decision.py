@@ -89,6 +89,7 @@ boxes = st.tuples(
 ).map(lambda pair: Box(*pair))
 
 
+@settings(deadline=None)
 @given(boxes, boxes)
 def test_what_is_left_and_what_is_taken_make_up_the_box(box, other):
     hole = intersect(box, other)
@@ -102,7 +103,7 @@ def test_what_is_left_and_what_is_taken_make_up_the_box(box, other):
 
 
 @given(st.lists(boxes, min_size=1, max_size=6), boxes)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_box_is_covered_once_or_not_at_all(held, wanted):
     offers = [offer(rank, box, key=str(rank)) for rank, box in enumerate(held)]
     recovery = decide([need(9, wanted)], offers)
