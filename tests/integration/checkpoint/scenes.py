@@ -115,19 +115,6 @@ def load(rank: int, world: int, *, directory: str, mesh: list[int]) -> dict[str,
     return {"version": loaded.version, "values": loaded.values, "wrong": wrong(state)}
 
 
-def load_each(rank: int, world: int, *, directories: list[str], mesh: list[int]) -> list[Any]:
-    """Load one checkpoint after the other into the same shards; what was wrong after each."""
-    state = state_of(rank, world, *mesh)
-    found = []
-    for directory in directories:
-        for tensor in state.values():
-            local(tensor).fill_(-1)
-        loaded = checkpointer(directory, rank, world, read_only=True).load(state)
-        assert loaded is not None
-        found.append([loaded.version, wrong(state)])
-    return found
-
-
 def stage(rank: int, world: int, *, directory: str, mesh: list[int], staging: str) -> list[str]:
     """Stage two versions, the second with a cached plan and all state for mirrors."""
     state = state_of(rank, world, *mesh)
