@@ -7,6 +7,8 @@ import torch
 
 from tests.integration.training.jobs import write_job
 from tests.workers import Pool
+from trainer.checkpoint import Checkpointer
+from trainer.checkpoint.writer import save_staged
 from trainer.exact import peak_exponent, square_sum
 
 pytestmark = [
@@ -27,3 +29,29 @@ def test_a_job_trains_and_its_loss_falls(tmp_path):
         said = pool.train(write_job(tmp_path / "job", compile={"enabled": True}), 1)
     losses = [message["loss"] for message in said[0] if message["type"] == "step"]
     assert losses[-1] < losses[0]
+
+
+def test_a_state_is_staged_while_the_device_goes_on(tmp_path):
+    state = {"w": torch.randn(64 << 20, device="cuda"), "t": torch.randn(30, 20).cuda().t()}
+    state["step"] = torch.tensor(3.0)
+    checkpointer = Checkpointer(
+        tmp_path / "c", identity={}, rank=0, world_size=1, generation=1, staging=tmp_path / "slots"
+    )
+    for version in (1, 2, 3):
+        expected = {name: tensor.cpu().clone() for name, tensor in state.items()}
+        staged = checkpointer.stage(version, state, {})
+        assert staged is not None
+        busy = torch.randn(2048, 2048, device="cuda")
+        for _ in range(20):
+            busy = busy @ busy / 2048
+        description = staged.wait()
+        state["w"].add_(1)
+        assert save_staged(description).error is None
+    pinned = [torch.from_numpy(memory).is_pinned() for memory in checkpointer._pins._held.values()]
+    assert pinned == [True, True]
+    checkpointer.close()
+    found = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    loaded = checkpointer.load(found)
+    assert loaded is not None
+    assert loaded.version == 3
+    assert all(torch.equal(found[name].cpu(), expected[name]) for name in state)

@@ -23,6 +23,7 @@ from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
 from trainer.checkpoint.manifest import Manifest, Summary, decode
 from trainer.checkpoint.outcome import failure, raise_failure
+from trainer.checkpoint.pinning import Pins
 from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
@@ -96,7 +97,8 @@ class Checkpointer:
         `execution` names the life of the job in which generations are counted: within one, a
         lower generation can't open the directory after a higher one. `mesh` is only recorded.
         `staging` is this worker's own directory in shared memory, without which `stage` is not
-        possible. `storage_options` are fsspec's. With `read_only` the directory is not opened,
+        possible. A directory that can't be opened now, as its disk is full, is tried again by the
+        next save. `storage_options` are fsspec's. With `read_only` the directory is not opened,
         and only `load` works. Ranks of one `host` (by default, one running kernel) share its page
         cache; across hosts, replicas read a part each and exchange it. Nothing is raised here:
         what goes wrong is told to all ranks by the next save or load.
@@ -114,25 +116,39 @@ class Checkpointer:
         self._rank = rank
         self._world_size = world_size
         self._slots = None if staging is None else Slots(staging)
+        self._pins = Pins()
         self._log: log.Writer | None = None
         self._fault: JSON = None
-        if rank == 0 and not read_only:
-            try:
-                self._open(staging)
-            except (OSError, CheckpointError, GenerationOver) as error:
-                self._fault = failure(error)
+        self._staging = None if staging is None else Path(staging)
+        self._opens = rank == 0 and not read_only
+        self._open()
 
-    def _open(self, staging: str | os.PathLike[str] | None) -> None:
-        self._log = log.Writer(
+    def close(self) -> None:
+        """Give back what `stage` has taken of this process; nothing is being copied any more."""
+        self._pins.release()
+
+    def _open(self) -> None:
+        """Take the right to commit, where this rank is the one to have it and has not got it."""
+        if not self._opens or self._log is not None:
+            return
+        try:
+            self._open_log()
+            self._fault = None
+        except (OSError, CheckpointError, GenerationOver) as error:
+            self._fault = failure(error)
+
+    def _open_log(self) -> None:
+        opened = log.Writer(
             self._store,
             generation=self._generation,
             execution=self._execution,
             time=time.time(),
         )
-        if staging is not None:
-            write_opening(Path(staging), self._store.url, self._generation, self._log.opened)
-        for record in adopt(self._store, self._log, execution=self._execution):
+        if self._staging is not None:
+            write_opening(self._staging, self._store.url, self._generation, opened.opened)
+        for record in adopt(self._store, opened, execution=self._execution):
             logger.info("%s was whole but not committed; it is now", record)
+        self._log = opened
 
     def save(
         self,
@@ -147,6 +163,7 @@ class Checkpointer:
         written, with the last checkpoint left as it was.
         """
         begun = time.monotonic()
+        self._open()
         local = local_tensors(tensors)
         agreed = self._planner.agree(version, local, fault=self._fault)
         written: JSON
@@ -181,9 +198,10 @@ class Checkpointer:
         """
         if self._slots is None:
             raise CheckpointError("this checkpointer was given no staging directory")
+        self._open()
         local = local_tensors(tensors)
-        if when_busy == "wait" and not self._slots.wait(self._slots.all_free, WAIT_SECONDS):
-            logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
+        if when_busy == "wait":
+            self._wait_for_room(version, self._slots)
         slot = self._slots.free()
         last, room, fault = self._planner.last, None, self._fault
         if slot is not None and last is not None and fault is None:
@@ -198,6 +216,8 @@ class Checkpointer:
             for row in self._exchange.all_gather(fault):
                 raise_failure(row)
         assert room is not None
+        if any(part.local.is_cuda for item in local.values() for part in item.parts):
+            self._pins.pin(slot.path, room.memory)
         return stage(
             slot,
             room.memory,
@@ -209,6 +229,13 @@ class Checkpointer:
             pending=write,
             overlap=overlap,
         )
+
+    def _wait_for_room(self, version: int, slots: Slots) -> None:
+        if slots.all_free():
+            return
+        logger.warning("version %d waits: earlier saves are on their way", version)
+        if not slots.wait(slots.all_free, WAIT_SECONDS):
+            logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
 
     def drain(self, timeout: float = WAIT_SECONDS) -> bool:
         """Wait until what this rank has staged is written; False when the time is over first."""
@@ -359,8 +386,12 @@ def _room(
 
 
 def _candidates(store: Store, fault: JSON, version: int | None) -> Generator[JSON, None, None]:
-    """Committed checkpoints, newest first, each checked; after the last, number None."""
-    if fault is not None:
+    """Committed checkpoints, newest first, each checked; after the last, number None.
+
+    A directory that can't be opened for writing can still be read, but where nothing is in it,
+    that it can't be opened is the answer. A generation that is over reads nothing.
+    """
+    if fault is not None and fault["error"] == "GenerationOver":
         yield fault
     try:
         for number, summary in log.summaries(store):
@@ -379,4 +410,4 @@ def _candidates(store: Store, fault: JSON, version: int | None) -> Generator[JSO
                     yield {"number": number, "document": document.decode()}
     except OSError as error:
         yield failure(error)
-    yield {"number": None}
+    yield {"number": None} if fault is None else fault

@@ -76,12 +76,12 @@ class Slot:
             os.close(descriptor)
 
     def publish(self, description: JSON, *, pending: bool) -> Path:
-        """Say that the slot is whole. Returns the description's path."""
-        if pending:
-            self.mark.touch()
+        """Say that the slot is whole. Returns the description's path. May raise OSError."""
         temporary = self.description.with_suffix(".json.tmp")
         temporary.touch(mode=0o600)
         temporary.write_text(json.dumps(description, separators=(",", ":")))
+        if pending:
+            self.mark.touch()
         temporary.rename(self.description)
         return self.description
 

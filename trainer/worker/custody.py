@@ -59,8 +59,9 @@ class Custody:
         """Whatever ended the generation: what is being copied must not change before it is."""
         try:
             self.land()
-        except (RuntimeError, OSError, CheckpointError) as fault:
+        except RuntimeError as fault:
             log.warning("the state could not be staged: %s", fault)
+        self._checkpointer.close()
 
     def restore(self, state: State, past: State | None) -> str | None:
         """Fill `state` from the nearest whole source; collective.
@@ -90,12 +91,20 @@ class Custody:
         """Copy the state to where it outlives this process; with `write`, save it from there.
 
         Collective. `leaves`: this may be the last of it on this node, so that it is mirrored even
-        where the job asks for no mirrors.
+        where the job asks for no mirrors. A full disk, or full shared memory, costs this save and
+        not the run.
         """
         self.land()
-        job = self._job
         if write:
             self._saved = state.version
+        try:
+            self._keep(state, write=write, leaves=leaves)
+        except CheckpointError as error:
+            if self._seat.rank == 0:
+                self._tell_failure(state.version, error)
+
+    def _keep(self, state: State, *, write: bool, leaves: bool) -> None:
+        job = self._job
         if self._staging is None:
             if write:
                 self._checkpointer.save(state.version, state.tensors(), state.values())
@@ -112,8 +121,22 @@ class Custody:
     def land(self) -> None:
         """Wait for the copy that is on its way, and hand it to the agent."""
         staged, self._staged = self._staged, None
-        if staged is not None:
+        if staged is None:
+            return
+        try:
             self._seat.say("staged", version=staged.version, path=str(staged.wait()))
+        except (OSError, CheckpointError) as error:
+            self._tell_failure(staged.version, error)
+
+    def _tell_failure(self, version: int, error: Exception) -> None:
+        log.error("version %d is not saved: %s", version, error)
+        self._seat.say(
+            "event",
+            event="checkpoint.failed",
+            version=version,
+            rank=self._seat.rank,
+            error=str(error),
+        )
 
     def mirror_again(self, state: State, source: str | None) -> None:
         """After a recovery from memory: the lost ranks' copies are to be had in one place only."""

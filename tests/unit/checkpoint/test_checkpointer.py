@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -254,6 +256,31 @@ def test_a_directory_that_can_not_be_written_is_told(tmp_path: Path) -> None:
         checkpointer.save(1, {"a": torch.ones(1)}, {})
     with pytest.raises(CheckpointError, match="file"):
         checkpointer.load({"a": torch.ones(1)})
+
+
+def test_a_directory_that_could_not_be_opened_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk when a generation begins: what is there can be read, and saved to later."""
+    state = {"a": torch.full((3,), 5.0)}
+    one_rank(tmp_path, execution="x").save(1, state, {})
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "create", full)
+        checkpointer = one_rank(tmp_path, generation=2, execution="x")
+        with pytest.raises(CheckpointError, match="No space left"):
+            checkpointer.save(2, state, {})
+        found = blank(state)
+        loaded = checkpointer.load(found)
+        assert loaded is not None
+        assert torch.equal(found["a"], state["a"])
+    checkpointer.save(3, state, {})
+    assert checkpointer.newest_version() == 3
+    with pytest.raises(GenerationOver):
+        one_rank(tmp_path, generation=1, execution="x").save(4, state, {})
 
 
 def test_only_the_newest_and_the_round_ones_stay(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,23 @@ def test_when_both_slots_wait_the_next_is_skipped_or_waits(tmp_path: Path) -> No
     assert save_staged(second).version == 2
     assert save_staged(first).version == 3
     assert checkpointer.drain(timeout=0)
+
+
+def test_a_save_that_has_to_wait_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpointer = one_rank(tmp_path)
+    state = {"w": torch.ones(10)}
+    first, _ = staged(checkpointer, 1, state), staged(checkpointer, 2, state)
+    assert "waits" not in caplog.text
+
+    def written_meanwhile(slots: Slots, condition: Callable[[], bool], timeout: float) -> bool:
+        assert save_staged(first).error is None
+        return condition()
+
+    monkeypatch.setattr(Slots, "wait", written_meanwhile)
+    assert staged(checkpointer, 3, state, when_busy="wait") == first
+    assert "version 3 waits: earlier saves are on their way" in caplog.text
 
 
 def test_mirrors_alternate_and_one_is_always_whole(tmp_path: Path) -> None:
