@@ -28,7 +28,7 @@ from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
 from trainer.checkpoint.staging import Slot, Slots
-from trainer.checkpoint.store import Store, open_store, this_host
+from trainer.checkpoint.store import open_store, this_host
 from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
 from trainer.checkpoint.writer import write_opening
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
@@ -88,6 +88,7 @@ class Checkpointer:
         staging: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, JSON] | None = None,
         read_only: bool = False,
+        own_only: bool = False,
         host: str | None = None,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
@@ -99,9 +100,10 @@ class Checkpointer:
         `staging` is this worker's own directory in shared memory, without which `stage` is not
         possible. A directory that can't be opened now, as its disk is full, is tried again by the
         next save. `storage_options` are fsspec's. With `read_only` the directory is not opened,
-        and only `load` works. Ranks of one `host` (by default, one running kernel) share its page
-        cache; across hosts, replicas read a part each and exchange it. Nothing is raised here:
-        what goes wrong is told to all ranks by the next save or load.
+        and only `load` works. With `own_only`, checkpoints that another execution has committed
+        are as if they were not there. Ranks of one `host` (by default, one running kernel) share
+        its page cache; across hosts, replicas read a part each and exchange it. Nothing is raised
+        here: what goes wrong is told to all ranks by the next save or load.
         """
         self._options = dict(storage_options or {})
         self._store = open_store(directory, self._options)
@@ -110,6 +112,7 @@ class Checkpointer:
         self._execution = execution
         self._mesh = dict(mesh or {})
         self._keep = keep or Keep()
+        self._own_only = own_only
         self._host = host or this_host()
         self._exchange = Exchange(rank, world_size, group)
         self._planner = Planner(self._exchange, generation)
@@ -243,8 +246,14 @@ class Checkpointer:
 
     def newest_version(self) -> int | None:
         """The version of the newest committed checkpoint, by its record alone. Not collective."""
-        found = (s.version for _, s in log.summaries(self._store) if isinstance(s, Summary))
-        return next(found, None)
+        found = self._summaries()
+        return next((s.version for _, s in found if isinstance(s, Summary)), None)
+
+    def _summaries(self) -> Iterator[tuple[int, Summary | CheckpointDamaged]]:
+        for number, summary in log.summaries(self._store):
+            execution = getattr(summary, "execution", self._execution)
+            if not self._own_only or execution == self._execution:
+                yield number, summary
 
     def load(
         self, tensors: Mapping[str, torch.Tensor | DTensor], *, version: int | None = None
@@ -257,7 +266,7 @@ class Checkpointer:
         but not one is whole.
         """
         local = local_tensors(tensors)
-        with contextlib.closing(_candidates(self._store, self._fault, version)) as candidates:
+        with contextlib.closing(self._candidates(version)) as candidates:
             return self._load(candidates, local)
 
     def _load(self, candidates: Iterator[JSON], local: Mapping[str, LocalTensor]) -> Loaded | None:
@@ -284,6 +293,34 @@ class Checkpointer:
             if self._rank == 0:
                 logger.warning("checkpoint %s is passed over: %s", path, fault)
             damaged.append(fault)
+
+    def _candidates(self, version: int | None) -> Generator[JSON, None, None]:
+        """Committed checkpoints, newest first, each checked; after the last, number None.
+
+        A directory that can't be opened for writing can still be read, but where nothing is in it,
+        that it can't be opened is the answer. A generation that is over reads nothing.
+        """
+        fault = self._fault
+        if fault is not None and fault["error"] == "GenerationOver":
+            yield fault
+        try:
+            for number, summary in self._summaries():
+                if version is not None and getattr(summary, "version", version) != version:
+                    continue
+                path = log.record_path(number)
+                try:
+                    document = self._store.read(path)
+                    manifest = decode(document, path)
+                except CheckpointDamaged as error:
+                    yield {"number": number, "fault": str(error)}
+                except FileNotFoundError:
+                    continue
+                else:
+                    with reading(self._store, manifest.attempt, now=time.time()):
+                        yield {"number": number, "document": document.decode()}
+        except OSError as error:
+            yield failure(error)
+        yield {"number": None} if fault is None else fault
 
     def _write(self, version: int, agreed: Agreement, local: Mapping[str, LocalTensor]) -> JSON:
         entries, block = agreed.share.entries, agreed.share.block
@@ -383,31 +420,3 @@ def _room(
         return _Room(slot.memory(room_for(written, rest)), rest), None
     except CheckpointError as error:
         return None, failure(error)
-
-
-def _candidates(store: Store, fault: JSON, version: int | None) -> Generator[JSON, None, None]:
-    """Committed checkpoints, newest first, each checked; after the last, number None.
-
-    A directory that can't be opened for writing can still be read, but where nothing is in it,
-    that it can't be opened is the answer. A generation that is over reads nothing.
-    """
-    if fault is not None and fault["error"] == "GenerationOver":
-        yield fault
-    try:
-        for number, summary in log.summaries(store):
-            if version is not None and getattr(summary, "version", version) != version:
-                continue
-            path = log.record_path(number)
-            try:
-                document = store.read(path)
-                manifest = decode(document, path)
-            except CheckpointDamaged as error:
-                yield {"number": number, "fault": str(error)}
-            except FileNotFoundError:
-                continue
-            else:
-                with reading(store, manifest.attempt, now=time.time()):
-                    yield {"number": number, "document": document.decode()}
-    except OSError as error:
-        yield failure(error)
-    yield {"number": None} if fault is None else fault

@@ -30,5 +30,7 @@ class CheckpointSection(Section):
         "wait", description="What a save does while the one before is still being written."
     )
     resume: bool = Field(
-        True, description="Whether a start takes up the newest whole checkpoint of the directory."
+        True,
+        description="Whether a start takes up the newest whole checkpoint of the directory, "
+        "also where another run has saved it.",
     )

@@ -45,6 +45,7 @@ class Custody:
             keep=Keep(keep=job.checkpoint.keep, keep_every=job.checkpoint.keep_every or 0),
             staging=self._staging / f"own-{seat.order.local_rank}" if self._staging else None,
             storage_options=job.checkpoint.storage_options,
+            own_only=not job.checkpoint.resume,
         )
 
     def __enter__(self) -> Self:

@@ -225,6 +225,19 @@ def test_an_older_version_can_be_asked_for(tmp_path: Path) -> None:
     assert checkpointer.load(found, version=9) is None
 
 
+def test_what_another_execution_saved_can_be_passed_over(tmp_path: Path) -> None:
+    state = {"a": torch.ones(1)}
+    one_rank(tmp_path, execution="earlier").save(9, state, {})
+    fresh = one_rank(tmp_path, execution="now", own_only=True)
+    assert fresh.newest_version() is None
+    assert fresh.load(state) is None
+    fresh.save(2, state, {})
+    assert fresh.newest_version() == 2
+    again = one_rank(tmp_path, execution="now", generation=2, own_only=True).load(state)
+    assert again is not None
+    assert again.version == 2
+
+
 def test_a_generation_that_is_over_can_not_save(tmp_path: Path) -> None:
     old = one_rank(tmp_path, execution="x")
     old.save(1, {"a": torch.ones(1)}, {})
