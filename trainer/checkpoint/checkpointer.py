@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -158,10 +158,12 @@ class Checkpointer:
         version: int,
         tensors: Mapping[str, torch.Tensor | DTensor],
         values: Mapping[str, JSON],
+        progress: Callable[[int], None] = lambda count: None,
     ) -> Commit:
         """Write a checkpoint and commit it; it is durable, and visible to all, when this returns.
 
-        `version` counts the optimizer steps in the state. Raises, on every rank: GenerationOver
+        `version` counts the optimizer steps in the state; `progress` hears of each run of bytes
+        that this rank has written. Raises, on every rank: GenerationOver
         when a later generation has opened the directory; CheckpointError when it can't be
         written, with the last checkpoint left as it was.
         """
@@ -171,7 +173,7 @@ class Checkpointer:
         agreed = self._planner.agree(version, local, fault=self._fault)
         written: JSON
         try:
-            written = self._write(version, agreed, local)
+            written = self._write(version, agreed, local, progress)
         except OSError as error:
             written = {"error": f"rank {self._rank} can't write: {error}"}
         gathered = self._exchange.gather(written)
@@ -322,7 +324,13 @@ class Checkpointer:
             yield failure(error)
         yield {"number": None} if fault is None else fault
 
-    def _write(self, version: int, agreed: Agreement, local: Mapping[str, LocalTensor]) -> JSON:
+    def _write(
+        self,
+        version: int,
+        agreed: Agreement,
+        local: Mapping[str, LocalTensor],
+        progress: Callable[[int], None],
+    ) -> JSON:
         entries, block = agreed.share.entries, agreed.share.block
         if not entries:
             return None
@@ -336,6 +344,7 @@ class Checkpointer:
                 item: Bytes = local[entry.name].bytes_of(entry.box)
                 sums.append(block_sums(item, block, version))
                 yield item.data
+                progress(len(item))
 
         self._store.write(path, data())
         return receipt(path, layout.bytes, rows(entries, layout.starts), sums)

@@ -260,14 +260,16 @@ def _import(args: argparse.Namespace) -> int:
     from trainer.checkpoint.importing import import_checkpoint
 
     moments: Sequence[str] = [name for name in args.fresh_moments.split(",") if name]
-    commit = import_checkpoint(
-        args.source,
-        args.directory,
-        identity=args.identity,
-        version=args.version,
-        moments=moments,
-        raw=args.raw,
-    )
+    with Bar("import", None) as bar:
+        commit = import_checkpoint(
+            args.source,
+            args.directory,
+            identity=args.identity,
+            version=args.version,
+            moments=moments,
+            raw=args.raw,
+            progress=bar.advance,
+        )
     _say(f"{commit.path}: {size_text(commit.bytes)} in {commit.seconds:.1f} s")
     return 0
 
@@ -300,7 +302,7 @@ def size_text(count: int) -> str:
 class Bar(AbstractContextManager["Bar"]):
     """A progress bar of bytes on a terminal's standard error; quiet elsewhere."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: int | None) -> None:
         self._title, self._total = title, total
         self._progress: Any = None
 
@@ -321,10 +323,10 @@ class Bar(AbstractContextManager["Bar"]):
             self._task = self._progress.add_task(self._title, total=self._total)
         return self
 
-    def advance(self, count: int) -> None:
-        """So many bytes more; from any thread."""
+    def advance(self, count: int, total: int | None = None) -> None:
+        """So many bytes more, of `total` where that was not known before; from any thread."""
         if self._progress is not None:
-            self._progress.advance(self._task, count)
+            self._progress.update(self._task, advance=count, total=total)
 
     def __exit__(
         self,

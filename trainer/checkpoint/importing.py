@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ def import_checkpoint(
     version: int = 0,
     moments: Sequence[str] = (),
     raw: bool = False,
+    progress: Callable[[int, int], None] = lambda count, total: None,
 ) -> Commit:
     """Commit a foreign checkpoint's tensors to a checkpoint directory.
 
     Unless `raw`, tensors are named as a job's are: Hugging Face's Llama becomes the reference
     decoder, and names get `model/` before them where they have no such part yet. For each of
     `moments` (`exp_avg`, `exp_avg_sq`) zeros are added, with which a job can begin at once.
+    `progress` hears of each run of bytes, and of all there are.
     """
     tensors = read_foreign(source)
     if not raw:
@@ -65,7 +67,10 @@ def import_checkpoint(
     checkpointer = Checkpointer(
         directory, identity=identity, rank=0, world_size=1, generation=0, group=None
     )
-    return checkpointer.save(version, tensors, {"imported": str(source)})
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    return checkpointer.save(
+        version, tensors, {"imported": str(source)}, lambda count: progress(count, total)
+    )
 
 
 def _as_job(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
@@ -212,3 +213,31 @@ def test_listing_and_verifying_import_no_torch(directory: Path) -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(directory)], check=True, timeout=60)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "checkpoints"),
+        ("diff", "checkpoints", "checkpoints@10"),
+        ("export", "checkpoints", "out", "--format", "torch"),
+        ("import", "in.safetensors", "new"),
+    ],
+)
+def test_what_takes_long_shows_its_progress_on_a_terminal(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    save_file({"w": torch.ones(3, 2)}, tmp_path / "in.safetensors")
+    monkeypatch.chdir(tmp_path)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    remesh(*arguments)
+    shown = terminal.getvalue()
+    assert arguments[0].replace("diff", "compare") in shown
+    assert "kB" in shown or "bytes" in shown
