@@ -1,4 +1,4 @@
-"""The optimizer over named parameters, and its state as named tensors."""
+"""The optimizer over a rank's shards, and its state as named tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from trainer.job import OptimizerSection
 
@@ -13,11 +14,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(
-    section: OptimizerSection, parameters: Mapping[str, nn.Parameter], device: torch.device
+    section: OptimizerSection, shards: Mapping[str, Tensor], device: torch.device
 ) -> torch.optim.AdamW:
-    """AdamW; matrices decay, vectors (norms, biases) don't. Its state exists from the start."""
-    matrices = [p for p in parameters.values() if p.ndim >= 2]
-    vectors = [p for p in parameters.values() if p.ndim < 2]
+    """AdamW; matrices decay, vectors (norms, biases) don't. Its state exists from the start.
+
+    Every element is updated by itself, so the shards are plain tensors here: a DTensor's way to
+    each operation costs more than the operation, and a process's first step a third of a second.
+    """
+    matrices = [shard for shard in shards.values() if shard.ndim >= 2]
+    vectors = [shard for shard in shards.values() if shard.ndim < 2]
     fused = device.type == "cuda" if section.fused == "auto" else section.fused
     optimizer = torch.optim.AdamW(
         [
@@ -31,21 +36,38 @@ def make_optimizer(
         fused=fused,
         foreach=None if fused else True,
     )
-    for parameter in parameters.values():
-        optimizer.state[parameter] = {
+    for shard in shards.values():
+        optimizer.state[shard] = {
             "step": torch.zeros((), dtype=torch.float32, device=device if fused else "cpu"),
-            **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
+            **{moment: torch.zeros_like(shard) for moment in MOMENTS},
         }
     return optimizer
 
 
 def optimizer_tensors(
-    optimizer: torch.optim.AdamW, parameters: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.AdamW,
+    shards: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
 ) -> Iterator[tuple[str, Tensor]]:
-    """The moments, named after their parameter, so that no mesh can mix them up."""
+    """The moments, named after their parameter, so that no mesh can mix them up, and placed as
+    it is."""
     for name, parameter in parameters.items():
         for moment in MOMENTS:
-            yield f"{name}/{moment}", optimizer.state[parameter][moment]
+            yield f"{name}/{moment}", placed_as(parameter, optimizer.state[shards[name]][moment])
+
+
+def placed_as(parameter: nn.Parameter, shard: Tensor) -> Tensor:
+    """The tensor of which this rank holds `shard`, cut as `parameter` is."""
+    if not isinstance(parameter, DTensor):
+        return shard
+    return DTensor.from_local(
+        shard,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
 
 
 def set_optimizer_step(optimizer: torch.optim.AdamW, step: int) -> None:

@@ -61,7 +61,8 @@ class ModelState:
         self._facts = dict(facts)
         self._samples_per_step = samples_per_step
         self.parameters = dict(parameters)
-        self.optimizer = make_optimizer(train.optimizer, self.parameters, device)
+        self._shards = {name: shard_of(parameter) for name, parameter in parameters.items()}
+        self.optimizer = make_optimizer(train.optimizer, self._shards, device)
         self.version = 0
         self.gradients_whole = False
         self.verdict: Verdict | None = None
@@ -74,7 +75,7 @@ class ModelState:
             **{f"model/{name}": parameter.detach() for name, parameter in self.parameters.items()},
             **{
                 f"optim/{name}": tensor
-                for name, tensor in optimizer_tensors(self.optimizer, self.parameters)
+                for name, tensor in optimizer_tensors(self.optimizer, self._shards, self.parameters)
             },
         }
 
@@ -96,7 +97,8 @@ class ModelState:
         return [p.grad for p in self.parameters.values() if p.grad is not None]
 
     def drop_gradients(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def apply(self, verdict: Verdict) -> None:
         """Clip and update this rank's shards; numbers that are not finite update nothing.
@@ -118,7 +120,10 @@ class ModelState:
             torch._foreach_mul_([shard_of(gradient) for gradient in self.gradients()], factor)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._train, self.version)
+        for name, parameter in self.parameters.items():
+            self._shards[name].grad = None if parameter.grad is None else shard_of(parameter.grad)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 def shard_of(value: Tensor) -> Tensor:
