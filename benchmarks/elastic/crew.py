@@ -92,7 +92,7 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.003)
+        time.sleep(0.005)
     return True
 
 

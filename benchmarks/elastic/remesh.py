@@ -64,7 +64,7 @@ class Remesh(System):
         # A step that survivors only took up (it took no time) was done before.
         counted = [
             Stamp(m["time"] - self._clock, m["step"], m["world_size"], str(m["generation"]))
-            for m in self._lines("metrics.jsonl")
+            for m in self._lines(self.crew.room / "run" / "metrics.jsonl")
             if m["step_seconds"]
         ]
         return first + counted
@@ -73,15 +73,8 @@ class Remesh(System):
         return stages(self._events(), self.stamps(), at)
 
     def _events(self) -> list[dict[str, Any]]:
-        events = self._lines("events.jsonl")
+        events = self._lines(self.crew.room / "run" / "events.jsonl")
         return [event | {"time": event["time"] - self._clock} for event in events]
-
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.crew.room / "run" / name
-        if not path.exists():
-            return []
-        whole, _, _part = path.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
 
     def _parts(self) -> dict[str, dict[str, Any]]:
         folder = Path(self.crew.room, "run", "agents")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmarks.elastic.crew import Crew
+from benchmarks.elastic.tail import Tail
 from benchmarks.elastic.timeline import Stamp
 
 Event = Literal["worker", "loss", "return", "drain"]
@@ -28,6 +28,7 @@ class System(ABC):
 
     def __init__(self, crew: Crew, job: Path, python: str) -> None:
         self.crew, self.job, self.python = crew, job, python
+        self._tails: dict[Path, Tail] = {}
 
     @abstractmethod
     def start(self) -> None:
@@ -62,11 +63,11 @@ class System(ABC):
         return None
 
     def _said(self) -> list[dict[str, Any]]:
-        lines = []
-        for path in (self.crew.room / "steps").glob("*.jsonl"):
-            whole, _, _part = path.read_text().rpartition("\n")
-            lines += [json.loads(line) for line in whole.splitlines()]
-        return lines
+        files = (self.crew.room / "steps").glob("*.jsonl")
+        return [line for path in files for line in self._lines(path)]
+
+    def _lines(self, path: Path) -> list[dict[str, Any]]:
+        return self._tails.setdefault(path, Tail(path)).lines()
 
     def _pids(self) -> dict[int, int]:
         """The process that last did a step as each rank."""
