@@ -21,7 +21,7 @@ def find_mirrors(staging: Path, *, turn: int, turns: int) -> list[Held]:
     """Every `turns`-th directory's whole slots, from the `turn`-th on."""
     held: list[Held] = []
     for directory in sorted(path for path in staging.glob("*") if path.is_dir())[turn::turns]:
-        for description in sorted(directory.glob("*.json")):
+        for description in sorted(directory.glob("[0-9]*.json")):
             try:
                 held += _read(description)
             except (CheckpointDamaged, FileNotFoundError) as error:
