@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,8 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="append what was measured to this file")
     parser.add_argument("--report", type=Path, nargs="+", help="measure nothing; read these files")
     given = parser.parse_args()
+    # So that what was started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.quick:
         given.repeats, given.compiled = 1, "no"
     if given.report:

@@ -59,6 +59,10 @@ class Crew:
         self._started.append(process)
         return process
 
+    def someone_ended(self) -> bool:
+        """Whether a process that was started here is over."""
+        return any(process.poll() is not None for process in self._started)
+
     def _marked(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():

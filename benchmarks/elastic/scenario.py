@@ -36,18 +36,16 @@ class Measured:
 
 def worker_death(system: System) -> Iterator[Measured]:
     """One worker of a settled run is killed, in the middle between two checkpoints."""
-    system.start()
-    if not _settled(system, RANKS):
-        yield Measured(event="worker", outcome=f"did not begin in {BEGIN_SECONDS:.0f} s")
+    if not _begun(system):
+        yield Measured(event="worker", outcome="did not begin")
         return
     yield _after(system, "worker", system.kill_worker())
 
 
 def node_story(system: System) -> Iterator[Measured]:
     """A node is lost, comes back, and leaves with notice, as far as the system goes along."""
-    system.start()
-    if not _settled(system, RANKS):
-        yield Measured(event="loss", outcome=f"did not begin in {BEGIN_SECONDS:.0f} s")
+    if not _begun(system):
+        yield Measured(event="loss", outcome="did not begin")
         return
     loss = _after(system, "loss", system.kill_node())
     yield loss
@@ -64,6 +62,13 @@ def node_story(system: System) -> Iterator[Measured]:
         yield Measured(event="drain", outcome="the run did not settle after the return")
         return
     yield _after(system, "drain", system.drain_node())
+
+
+def _begun(system: System) -> bool:
+    """Start it; whether it trains, with all ranks and all its processes, and has settled."""
+    system.start()
+    until(lambda: bool(system.stamps()) or system.crew.someone_ended(), BEGIN_SECONDS)
+    return not system.crew.someone_ended() and _settled(system, RANKS)
 
 
 def _settled(system: System, world: int) -> bool:

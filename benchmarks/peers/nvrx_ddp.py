@@ -6,8 +6,7 @@ Every interval of the wrapper that may be short is. The weights are read back fr
 as its examples do: a step that was cut off may have changed them on one rank and not on another.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: the wrapper looks for its own class among the parameters' types.
 import os
 import sys
 from datetime import timedelta
