@@ -95,6 +95,7 @@ class Workers:
         who: Sequence[Worker] | None = None,
         reason: str = "test",
         run_directory: Path | None = None,
+        staging: Path | None = None,
     ) -> None:
         """Send `who` (everybody, by default) into a generation of one node."""
         who = self.workers if who is None else who
@@ -116,6 +117,7 @@ class Workers:
                         "restarts": generation - 1,
                         "job": str(job),
                         "run_directory": str(run_directory or self.directory),
+                        "staging": None if staging is None else str(staging),
                     },
                     [store.fileno()] if rank == 0 else [],
                 )
@@ -154,15 +156,18 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._workers.__exit__()
 
-    def train(self, job: Path, ranks: int) -> list[list[Message]]:
-        """Run a job to its end in one generation; all that each rank said."""
+    def train(self, job: Path, ranks: int, *, staging: Path | None = None) -> list[list[Message]]:
+        """Run a job to its end in one generation; all that each rank said.
+
+        Mirrors are put into `staging`, where it is given.
+        """
         pool = self._workers
         pool.grow(ranks)
         who = pool.workers[:ranks]
         for worker in who:
             worker.said.clear()
         self._generation += 1
-        pool.enter(self._generation, job, who=who, run_directory=job.parent)
+        pool.enter(self._generation, job, who=who, run_directory=job.parent, staging=staging)
         pool.until(lambda: all(w.last("finished") or w.last("failed") for w in who))
         failed = [w.last("failed") for w in who if w.last("failed")]
         assert not failed, f"{failed}\n{pool.report()}"

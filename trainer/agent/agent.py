@@ -43,7 +43,7 @@ from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.slot import Policy
-from trainer.agent.state import AgentState
+from trainer.agent.state import EXIT_FAILED, EXIT_USAGE, AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.errors import JobError
@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 STATUS_TICK_SECONDS = 0.5
 WAIT_NOTICE_SECONDS = 1.0
+HOPELESS = {"job": EXIT_USAGE, "final": EXIT_FAILED}
+"""What a worker may say of its failure for no new generation to be tried, and the exit code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,8 +264,8 @@ class Agent:
                 fact = facts.Finished(number, message["generation"], message["status"])
             case "failed":
                 worker.told = (message.get("message", ""), message.get("traceback", ""))
-                hopeless = message.get("category") == "job"
-                fact = facts.Broke(number, hopeless, message.get("message", ""))
+                code = HOPELESS.get(message.get("category", ""))
+                fact = facts.Broke(number, code, message.get("message", ""))
         self._record.heard(worker, message)
         if fact is not None:
             self._inbox.put(fact)

@@ -110,10 +110,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """A worker says why it is about to end. `hopeless`: no new generation would help."""
+    """A worker says why it is about to end.
+
+    `code`: no new generation would help, and this is the exit code; None where one may.
+    """
 
     process: int
-    hopeless: bool
+    code: int | None
     message: str
 
 

@@ -292,6 +292,8 @@ class Record:
             "generations": generation.number if generation is not None else 0,
             "restarts": generation.restarts if generation is not None else 0,
             "lost_steps": ledger.lost_steps,
+            "skipped_steps": 0,
+            "rollbacks": 0,
             "tokens_per_second": ledger.tokens_per_second(wall),
             "goodput": ledger.goodput(wall),
             "wall_seconds": wall,

@@ -203,12 +203,12 @@ class AgentState:
 
     def _on_word(self, slot: Slot, fact: Fact, now: float) -> None:
         match fact:
-            case facts.Broke(_process, hopeless, message):
+            case facts.Broke(_process, code, message):
                 slot.message = message
-                if hopeless and self.generation is not None and self._ending is None:
+                if code is not None and self.generation is not None and self._ending is None:
                     number = self.generation.number
                     self._out.append(act.TellFinished(number, "failed", message))
-                    self._end(EXIT_USAGE, "failed", message, now, whole=True)
+                    self._end(code, "failed", message, now, whole=True)
             case facts.Entered(_process, generation) if generation == slot.generation:
                 slot.entered = True
             case facts.Stepped(_process, generation, step) if generation == slot.generation:

@@ -69,10 +69,20 @@ class TrainSection(Section):
     clip: float | None = Field(
         None, gt=0, description="Largest norm of the whole gradient; null does not clip."
     )
-    on_bad_numbers: Literal["skip", "stop"] = Field(
+    spike: float | None = Field(
+        None,
+        gt=1,
+        description="How many times the running median a loss or gradient norm may be before its "
+        "step counts as bad; null takes only numbers that are not finite for bad.",
+    )
+    on_bad_numbers: Literal["skip", "rollback", "stop"] = Field(
         "skip",
-        description="What to do with a step whose loss or gradient norm is not finite: pass over "
-        "its update, or end the job as failed.",
+        description="What to do with a step whose loss or gradient norm is bad: pass over its "
+        "update; go back to the last mirror first and pass over it when it comes again; or end "
+        "the job as failed.",
+    )
+    bad_steps: int = Field(
+        10, gt=0, description="Bad steps in a row after which the job ends as failed."
     )
     log_every: int = Field(1, gt=0, description="Steps between two lines of progress.")
 

@@ -7,7 +7,6 @@ numbers below 2^53, and each loss has one rank that gives it while all others gi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,16 +28,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What all ranks agree on: `loss` is the mean over the global batch, in nats a token."""
+    """What all ranks agree on: `loss` is the mean over the global batch, in nats a token.
+
+    `bad` says why the update has to be left out; see numbers.py.
+    """
 
     loss: float
     norm: float
     leave: bool = False
     save: bool = False
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
+    bad: str | None = None
 
 
 def agree(

@@ -7,7 +7,7 @@ has to be called before the state changes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from trainer.checkpoint.stager import Staged
 from trainer.errors import CheckpointError
 from trainer.job import Job
 from trainer.worker.mirrors import find_mirrors
-from trainer.worker.restore import Held, restore
+from trainer.worker.restore import Held, Restored, restore
 from trainer.worker.seat import Seat
 from trainer.worker.state import State
 
@@ -71,22 +71,25 @@ class Custody:
         mirror, storage), or None where there is none.
         """
 
-        def find() -> list[Held]:
-            return [*self._mirrors(), *([] if past is None else [_held(past)])]
-
-        restored = restore(
-            state,
-            find,
-            self._checkpointer,
-            node=self._seat.order.node,
-            exchange=self._seat.exchange,
-            device=self._seat.device,
+        restored = self._restore(
+            state, lambda: [*self._mirrors(), *([] if past is None else [_held(past)])]
         )
         if restored is None:
             return None
         self._saved = restored.version if restored.source == "storage" else -1
         self._seat.check()
         return restored.source
+
+    def go_back(self, state: State) -> str | None:
+        """Fill `state` from the newest whole mirror of an earlier version, else from storage.
+
+        Collective. Returns the source, or None, with `state` as it was, where there is neither.
+        """
+        self.land()
+        restored = self._restore(
+            state, lambda: [held for held in self._mirrors() if held.version < state.version]
+        )
+        return None if restored is None else restored.source
 
     def keep(self, state: State, *, write: bool, leaves: bool = False) -> None:
         """Copy the state to where it outlives this process; with `write`, save it from there.
@@ -155,6 +158,16 @@ class Custody:
     def drain(self) -> None:
         """Wait until what this rank has staged is written."""
         self._checkpointer.drain()
+
+    def _restore(self, state: State, find: Callable[[], list[Held]]) -> Restored | None:
+        return restore(
+            state,
+            find,
+            self._checkpointer,
+            node=self._seat.order.node,
+            exchange=self._seat.exchange,
+            device=self._seat.device,
+        )
 
     def _mirrors(self) -> list[Held]:
         """This rank's share of what lies in the node's shared memory."""

@@ -134,6 +134,8 @@ class _Passage:
             status="completed" if training.state.version >= self._job.train.steps else "stopped",
             summary={
                 "steps": training.state.version,
+                "skipped_steps": training.state.numbers.skipped,
+                "rollbacks": training.state.numbers.rollbacks,
                 "final_loss": None if self._last is None else self._last.verdict.loss,
                 "weights_sha256": weights_sha256(training),
             },
@@ -160,12 +162,18 @@ class _Passage:
                 custody.land()
 
         last = min(job.train.steps, job.train.stop_at or job.train.steps)
-        while state.version < last:
+        while True:
+            if state.numbers.condemned is not None:
+                self._go_back(state, custody)
+            if state.version >= last:
+                break
             self._last = applied = train_step(training, wish=seat.wish(), at=at)
             self._report(applied)
-            if not applied.verdict.finite:
-                self._report_bad_numbers(applied)
+            if applied.verdict.bad is not None:
+                self._tell_bad_numbers(applied.step, applied.verdict.bad, state.numbers.streak)
             ends, leaves = state.version == last, applied.verdict.leave
+            if state.numbers.condemned is not None and not leaves:
+                continue
             write = self._is_due(job.checkpoint.every) or (leaves and applied.verdict.save)
             if not ends and (write or leaves or self._is_due(job.elastic.mirror_every)):
                 if write:
@@ -178,6 +186,29 @@ class _Passage:
                 raise GenerationOver(seat.generation, seat.leave_reason())
         custody.finish(state)
 
+    def _go_back(self, state: ModelState, custody: Custody) -> None:
+        """Take back an earlier version, because of a step that is passed over from now on."""
+        before, version = state.numbers, state.version
+        # A state that is filled only in part is of no version.
+        self._around.past = None
+        source = custody.go_back(state)
+        self._around.past = state
+        if source is None:
+            state.numbers = before.acquitted()
+            return
+        state.numbers = state.numbers.gone_back(before)
+        # The copies there are know nothing of the step that is passed over.
+        custody.mirror_again(state, source)
+        if self._seat.rank == 0:
+            log.warning("back from version %d to %d (%s)", version, state.version, source)
+            self._seat.say(
+                "event",
+                event="state.rolled_back",
+                step=before.condemned,
+                version=state.version,
+                source=source,
+            )
+
     def _is_due(self, every: int) -> bool:
         return bool(every) and self._around.version % every == 0
 
@@ -186,14 +217,16 @@ class _Passage:
         for gradient in self._around.past.gradients()[:1]:
             shard_of(gradient).fill_(math.nan)
 
-    def _report_bad_numbers(self, applied: Applied) -> None:
+    def _tell_bad_numbers(self, step: int, bad: str, streak: int) -> None:
         """Say that a step updated nothing. Raises WorkerError where the job wants to end then."""
-        said = f"step {applied.step}: loss {applied.verdict.loss}, norm {applied.verdict.norm}"
-        if self._job.train.on_bad_numbers == "stop":
-            raise WorkerError(f"{said}; train.on_bad_numbers is stop")
+        train = self._job.train
+        if train.on_bad_numbers == "stop":
+            raise WorkerError(f"step {step}: {bad}; train.on_bad_numbers is stop")
         if self._seat.rank == 0:
-            log.warning("%s; its update is passed over", said)
-            self._seat.say("event", event="step.skipped", step=applied.step)
+            log.warning("step %d updates nothing: %s", step, bad)
+            self._seat.say("event", event="step.skipped", step=step, reason=bad)
+        if streak >= train.bad_steps:
+            raise WorkerError(f"step {step}: {bad}, the last of {streak} bad steps in a row")
 
     def _report(self, applied: Applied, *, again: bool = False) -> None:
         fields: dict[str, Any] = {"step": applied.step}
@@ -209,6 +242,8 @@ class _Passage:
                 "world_size": self._seat.size,
                 "time": time.time(),
             }
+            if applied.verdict.bad is not None:
+                fields["skipped"] = applied.verdict.bad
         self._seat.say("step", **fields)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from trainer.channel import WorkerEnd
-from trainer.errors import JobError
+from trainer.errors import JobError, WorkerError
 from trainer.worker.inbox import Enter, Exit, Inbox
 from trainer.worker.outcome import Finished, Left, Outcome, Spared
 from trainer.worker.placement import Placements
@@ -51,6 +51,9 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         except JobError as error:
             channel.send({"type": "failed", "category": "job", "message": str(error)})
             return 2
+        except WorkerError as error:
+            channel.send({"type": "failed", "category": "final", "message": str(error)})
+            return 1
         except Exception as error:
             log.exception("generation %d failed", order.generation)
             channel.send(

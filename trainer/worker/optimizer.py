@@ -71,6 +71,6 @@ def placed_as(parameter: nn.Parameter, shard: Tensor) -> Tensor:
 
 
 def set_optimizer_step(optimizer: torch.optim.AdamW, step: int) -> None:
-    """Every parameter has seen as many steps as the state has versions."""
+    """Every parameter has seen this many updates."""
     for state in optimizer.state.values():
         state["step"].fill_(float(step))

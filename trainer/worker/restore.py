@@ -17,6 +17,7 @@ from trainer.checkpoint.move import Move
 from trainer.checkpoint.movement import Holdings, carry_out
 from trainer.checkpoint.tensors import LocalTensor
 from trainer.recovery.decision import Kind, Need, Offer, Recovery, decide
+from trainer.worker.numbers import latest
 from trainer.worker.state import State
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,10 @@ def _agree(
     answers: list[Any] | None = None
     if gathered is not None:
         recovery = decide(*_told(gathered), above=above)
-        values = None if recovery is None else _values(gathered, recovery.version)
+        values = None
+        if recovery is not None:
+            items = (item for said in gathered for item in said["held"])
+            values = latest(i["values"] for i in items if i["version"] == recovery.version)
         answers = [_answer(recovery, values, rank) for rank in range(exchange.world_size)]
     answer = exchange.scatter(answers)
     if answer is None:
@@ -144,13 +148,6 @@ def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
         for item in said["held"]
     ]
     return needs, offers
-
-
-def _values(gathered: list[Any], version: int) -> Any:
-    """They are the same wherever that version is held."""
-    return next(
-        item["values"] for said in gathered for item in said["held"] if item["version"] == version
-    )
 
 
 def _answer(recovery: Recovery | None, values: Any, rank: int) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ next generation has taken over what it needs of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from trainer.checkpoint.tensors import LocalTensor, local_tensors
 from trainer.job import TrainSection
 from trainer.job.learning_rate import learning_rate
 from trainer.worker.ballot import Verdict
+from trainer.worker.numbers import Numbers
 from trainer.worker.optimizer import make_optimizer, optimizer_tensors, set_optimizer_step
 
 
@@ -67,6 +69,7 @@ class ModelState:
         self.gradients_whole = False
         self.verdict: Verdict | None = None
         self.made_by: Verdict | None = None
+        self.numbers = Numbers()
         self.local: dict[str, LocalTensor] = local_tensors(self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -85,12 +88,14 @@ class ModelState:
             "version": self.version,
             "sample": self.version * self._samples_per_step,
             **self._facts,
+            "numbers": self.numbers.plain(),
         }
 
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version."""
-        self.version = version
-        set_optimizer_step(self.optimizer, version)
+        self.version, self.made_by = version, None
+        self.numbers = Numbers.of(values.get("numbers", {}))
+        set_optimizer_step(self.optimizer, version - self.numbers.skipped)
 
     def gradients(self) -> list[Tensor]:
         """The gradients there are: DTensors, or plain tensors."""
@@ -100,16 +105,27 @@ class ModelState:
         for parameter in self.parameters.values():
             parameter.grad = None
 
+    def judged(self, verdict: Verdict) -> Verdict:
+        """The verdict on the next step, with what is bad about its numbers."""
+        bad = self.numbers.judge(self.version + 1, verdict.loss, verdict.norm, self._train.spike)
+        return replace(verdict, bad=bad)
+
     def apply(self, verdict: Verdict) -> None:
-        """Clip and update this rank's shards; numbers that are not finite update nothing.
+        """Clip and update this rank's shards; a step with bad numbers updates nothing.
 
         Nothing here waits for another rank, and nothing interrupts it, so a version is either
         made or not.
         """
-        if verdict.finite:
+        train, step = self._train, self.version + 1
+        if verdict.bad is None:
             self._update(verdict)
+            remember = train.spike is not None
+            self.numbers = self.numbers.after_good(verdict.loss, verdict.norm, remember=remember)
+        else:
+            condemn = train.on_bad_numbers == "rollback"
+            self.numbers = self.numbers.after_bad(step, condemn=condemn)
         self.drop_gradients()
-        self.version += 1
+        self.version = step
         self.gradients_whole = False
         self.verdict, self.made_by = None, verdict
 

@@ -50,7 +50,7 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
 
     state.gradients_whole = True
     at("gradients")
-    verdict = agree(
+    found = agree(
         training.counted_gradients(),
         losses,
         pieces=training.pieces,
@@ -58,7 +58,7 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
         exact=training.job.train.exact,
         device=training.device,
     )
-    state.verdict = verdict
+    state.verdict = verdict = state.judged(found)
     at("agreed")
 
     state.apply(verdict)

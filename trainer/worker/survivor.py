@@ -39,13 +39,13 @@ def newest_verdict(reports: list[dict[str, Any]]) -> tuple[int, Verdict] | None:
     ]
     if not known:
         return None
-    version, (loss, norm) = max(known)
-    return version, Verdict(loss=loss, norm=norm)
+    version, (loss, norm, bad) = max(known, key=lambda found: found[0])
+    return version, Verdict(loss=loss, norm=norm, bad=bad)
 
 
 def _report(past: ModelState) -> dict[str, Any]:
-    def plain(verdict: Verdict | None) -> list[float] | None:
-        return None if verdict is None else [verdict.loss, verdict.norm]
+    def plain(verdict: Verdict | None) -> list[float | str | None] | None:
+        return None if verdict is None else [verdict.loss, verdict.norm, verdict.bad]
 
     return {
         "version": past.version,

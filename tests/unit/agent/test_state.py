@@ -13,7 +13,7 @@ from trainer.agent.actions import Action
 from trainer.agent.facts import Fact
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy
-from trainer.agent.state import AgentState
+from trainer.agent.state import EXIT_FAILED, EXIT_USAGE, AgentState
 
 KILLED = Exit(None, 9)
 LOOP = Policy(persistent=True, standby=1, interrupt_seconds=5.0, quit_seconds=10.0)
@@ -253,12 +253,13 @@ def test_exit_codes(ended: str, finished: str, code: int) -> None:
     assert [depart.code for depart in story.did(act.Depart)] == [code]
 
 
-def test_a_job_that_cannot_be_is_ended_with_2_and_without_a_restart() -> None:
+@pytest.mark.parametrize("code", [EXIT_USAGE, EXIT_FAILED])
+def test_a_job_that_cannot_go_on_is_ended_without_a_restart(code: int) -> None:
     story = Story(LOOP).running()
-    story.hear(facts.Broke(1, hopeless=True, message="the corpus is too small"))
+    story.hear(facts.Broke(1, code=code, message="the corpus is too small"))
     assert story.did(act.TellFinished) == [act.TellFinished(1, "failed", "the corpus is too small")]
     story.hear(facts.Exited(1, Exit(2, None)), facts.Exited(2, Exit(0, None)))
-    assert [depart.code for depart in story.did(act.Depart)] == [2]
+    assert [depart.code for depart in story.did(act.Depart)] == [code]
     assert story.did(act.TellFailed) == []
 
 
