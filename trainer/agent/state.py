@@ -236,6 +236,7 @@ class AgentState:
                 pass  # an echo of a generation that is over
 
     def _on_exit(self, process: int, how: Exit, now: float) -> None:
+        ours = process in self._doomed
         self._doomed.discard(process)
         if self._standbys.ended(process):
             return
@@ -259,6 +260,9 @@ class AgentState:
         elif self.generation is None or number != self.generation.number:
             pass
         elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
+            self._fail(slot, how, message, now)
+        elif stage is Stage.LEAVING and self._cause and not ours:
+            # Its death is why the others had left, only that they were heard first.
             self._fail(slot, how, message, now)
 
     def _on_time(self, now: float) -> None:

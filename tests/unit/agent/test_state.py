@@ -180,6 +180,14 @@ def test_a_worker_that_leaves_by_itself_takes_the_others_out_and_says_why() -> N
     assert story.did(act.TellLeft) == [act.TellLeft(1, 4, "rank 0: connection reset")]
 
 
+def test_a_death_that_is_heard_of_after_what_it_did_to_the_others_is_the_failure() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Left(2, 1, 4, error="connection reset"))
+    story.hear(facts.Exited(1, KILLED))
+    assert story.did(act.TellLeft) == []
+    assert [(told.rank, told.signal) for told in story.did(act.TellFailed)] == [(0, 9)]
+
+
 def test_a_worker_that_was_interrupted_has_not_left_by_itself() -> None:
     story = Story(LOOP).running(1, "a", "b")
     story.hear(facts.Exited(1, KILLED))
