@@ -182,7 +182,7 @@ def _form(job: Job) -> None:
     spec, count = job.spec, job.fitting
     if not count:
         job.enough = None
-        limit = spec.join_timeout if job.first else spec.wait
+        limit = spec.wait if job.number else spec.join_timeout
         if job.due(job.forming + limit):
             here = counted(len(job.ready), "node")
             reason = f"{here} after {limit:.0f} s, at least {spec.min_nodes} needed"

@@ -128,7 +128,7 @@ def test_a_job_that_all_have_left_stops_after_a_while_and_can_be_resumed():
     story.drain("a", reason="spot notice")
     story.leave_boundary("a")
     story.cut("a")
-    story.after(story.spec.join_timeout + 1.0)
+    story.after(story.spec.wait + 1.0)
     end = story.only(EndJob)
     assert (end.status, story.record.ended.by) == ("stopped", "nodes")
     story.join("a", incarnation=2, earlier=1)
