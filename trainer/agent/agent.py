@@ -248,6 +248,8 @@ class Agent:
                 fact = facts.Entered(number, message["generation"])
             case "step":
                 fact = facts.Stepped(number, message["generation"], message["step"])
+            case "waiting":
+                fact = facts.Waits(number, message["generation"], message["on"])
             case "left":
                 worker.state = "ready"
                 asked = message.get("reason") == "boundary"
@@ -273,6 +275,9 @@ class Agent:
     def _worker_ended(self, worker: Worker, how: Exit) -> None:
         failure = self._judge(worker, how)
         self._record.exited(worker, how, expected=failure is None)
+        generation = self._state.generation
+        if self._keeping is not None and generation is not None and worker.local_rank is not None:
+            self._keeping.worker_ended(worker.local_rank, generation)
         if failure is not None:
             if self._failures and self._failures[-1].generation != failure.generation:
                 self._failures.clear()

@@ -82,6 +82,15 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """A loop worker waits for storage, which is no hang however long it takes; or no more."""
+
+    process: int
+    generation: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """A loop worker is out of a generation; `error` unless it left at a boundary."""
 
@@ -144,6 +153,7 @@ Fact = (
     | Hello
     | Entered
     | Stepped
+    | Waits
     | Left
     | Spared
     | Finished

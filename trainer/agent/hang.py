@@ -22,15 +22,26 @@ class HangWatch:
         self._seconds = seconds
         self._durations: deque[float] = deque(maxlen=REMEMBERED_STEPS)
         self._last: float | None = None
+        self._paused = False
         self._steps = 0
 
     def begin(self, now: float) -> None:
         """A generation runs."""
-        self._last, self._steps = now, 0
+        self._last, self._steps, self._paused = now, 0, False
 
     def stop(self) -> None:
         """Nothing is expected any more."""
+        self._last, self._paused = None, False
+
+    def pause(self) -> None:
+        """Nothing is expected until `resume`."""
+        self._paused = self._paused or self._last is not None
         self._last = None
+
+    def resume(self, now: float) -> None:
+        """The next step is expected again, and its time counts from now."""
+        if self._paused:
+            self._last, self._paused = now, False
 
     def step(self, now: float) -> None:
         """Every rank of this node has done another step."""

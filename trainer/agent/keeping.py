@@ -16,6 +16,7 @@ from typing import Any
 
 from rendezvous.generation import Generation
 from trainer.agent.mirrors import MirrorServer, send_mirror
+from trainer.checkpoint.staging import Slots, own_directory
 from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
 from trainer.recovery.buddies import buddy
@@ -48,6 +49,7 @@ class Keeping:
         self.directory.mkdir(mode=0o700)
         self._server = MirrorServer(self.directory, host, self._secret)
         self._writer: BackgroundWriter | None = None
+        self._saving: set[Path] = set()
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
         self._sending: set[asyncio.Future[None]] = set()
 
@@ -58,16 +60,24 @@ class Keeping:
 
     def staged(self, path: Path, generation: Generation) -> None:
         """A worker has staged its state: save it if that was asked for, and mirror it."""
-        if path.with_suffix(".pending").exists():
+        if path.with_suffix(".pending").exists() and path not in self._saving:
             if self._writer is None:
                 self._writer = BackgroundWriter(self._written)
-            self._writer.submit(path)
+            self._saving.add(path)
+            self._writer.submit(path).add_done_callback(
+                lambda _: self._in_loop(self._saving.discard, path)
+            )
         keeper = buddy(self._node, generation.members, self._topology)
         endpoint = None if keeper is None else keeper.labels.get(MIRROR_LABEL)
         if endpoint is not None:
             sending = self._loop.run_in_executor(self._senders, self._send, path, endpoint)
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
+
+    def worker_ended(self, local_rank: int, generation: Generation) -> None:
+        """What it had staged without being able to say so is kept all the same."""
+        for path in Slots(self.directory / own_directory(local_rank)).left_behind():
+            self.staged(path, generation)
 
     async def handed_over(self, seconds: float) -> None:
         """Wait until every mirror that was on its way has arrived or failed to, at most so long."""
@@ -107,9 +117,12 @@ class Keeping:
             )
 
     def _tell(self, event: str, fields: dict[str, Any]) -> None:
+        self._in_loop(self._report, event, fields)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
         """From any thread; an agent whose loop has ended hears nothing more."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._report, event, fields)
+            self._loop.call_soon_threadsafe(call, *arguments)
 
 
 def _remove_orphans(root: Path) -> None:

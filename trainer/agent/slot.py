@@ -45,6 +45,7 @@ class Slot:
     generation: int = 0
     entered: bool = False
     asked: bool = False
+    waits: bool = False
     version: int = 0
     step: int = -1
     status: str = ""

@@ -218,6 +218,12 @@ class AgentState:
                 if generation == self._running and before < min(s.step for s in self._inside()):
                     self._watch.step(now)
                     self._overdue_since = None
+            case facts.Waits(_process, generation, on) if generation == slot.generation:
+                slot.waits = on
+                if any(other.waits for other in self._inside()):
+                    self._watch.pause()
+                else:
+                    self._watch.resume(now)
             case facts.Left(_process, generation, version, error) if (
                 generation == slot.generation and slot.inside
             ):
@@ -404,6 +410,7 @@ class AgentState:
         slot.generation = generation.number
         slot.entered = not self.policy.persistent
         slot.asked, slot.dumped, slot.deadline = False, False, None
+        slot.waits = False
         slot.step, slot.status, slot.message = -1, "", ""
         self._out.append(act.Enter(slot.process, slot.local_rank, generation))
 

@@ -29,6 +29,11 @@ FORMAT = "remesh.stage"
 GRAIN = 2 << 20
 
 
+def own_directory(local_rank: int) -> str:
+    """The name of a worker's own directory in its node's."""
+    return f"own-{local_rank}"
+
+
 class Slot:
     """One reused buffer. `path` is its file; the description is `path` with `.json`."""
 
@@ -116,6 +121,17 @@ class Slots:
     def all_free(self) -> bool:
         """Whether the next save can be staged now."""
         return self.free() is not None
+
+    def left_behind(self) -> list[Path]:
+        """What has yet to be written of a process that has died: the whole slots' descriptions.
+
+        A slot that never became whole is free again.
+        """
+        pending = [slot for slot in self._slots if slot.pending]
+        for slot in pending:
+            if slot.version < 0:
+                slot.mark.unlink(missing_ok=True)
+        return [slot.description for slot in pending if slot.version >= 0]
 
 
 def read_description(path: str | os.PathLike[str]) -> JSON:

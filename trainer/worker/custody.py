@@ -6,6 +6,7 @@ has to be called before the state changes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Self
 from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.keep import Keep
 from trainer.checkpoint.stager import Staged
+from trainer.checkpoint.staging import own_directory
 from trainer.errors import CheckpointError
 from trainer.job import Job
 from trainer.worker.mirrors import find_mirrors
@@ -30,7 +32,7 @@ class Custody:
     def __init__(self, seat: Seat, job: Job, identity: Mapping[str, Any] | None) -> None:
         self._seat = seat
         self._job = job
-        self._staging = seat.staging
+        self._staging = staging = seat.staging
         self._staged: Staged | None = None
         self._saved = -1
         self._checkpointer = Checkpointer(
@@ -43,7 +45,7 @@ class Custody:
             execution=seat.order.message.get("execution", ""),
             mesh=seat.place.dims,
             keep=Keep(keep=job.checkpoint.keep, keep_every=job.checkpoint.keep_every or 0),
-            staging=self._staging / f"own-{seat.order.local_rank}" if self._staging else None,
+            staging=None if staging is None else staging / own_directory(seat.order.local_rank),
             storage_options=job.checkpoint.storage_options,
             own_only=not job.checkpoint.resume,
         )
@@ -111,16 +113,18 @@ class Custody:
         job = self._job
         if self._staging is None:
             if write:
-                self._checkpointer.save(state.version, state.tensors(), state.values())
+                with self._seat.waiting():
+                    self._checkpointer.save(state.version, state.tensors(), state.values())
             return
-        self._staged = self._checkpointer.stage(
-            state.version,
-            state.tensors(),
-            state.values(),
-            write=write,
-            mirror=leaves or job.elastic.mirror_every > 0,
-            when_busy=job.checkpoint.when_busy,
-        )
+        with self._seat.waiting() if write else contextlib.nullcontext():
+            self._staged = self._checkpointer.stage(
+                state.version,
+                state.tensors(),
+                state.values(),
+                write=write,
+                mirror=leaves or job.elastic.mirror_every > 0,
+                when_busy=job.checkpoint.when_busy,
+            )
 
     def land(self) -> None:
         """Wait for the copy that is on its way, and hand it to the agent."""
@@ -148,16 +152,22 @@ class Custody:
             self.keep(state, write=False)
 
     def finish(self, state: State) -> None:
-        """Save the last version where the job wants that, and wait until all is written."""
-        self.land()
-        if self._job.checkpoint.at_end and self._saved < state.version:
-            self.keep(state, write=True)
+        """Save the last version where the job wants that, and wait until all is written.
+
+        Collective: nobody goes on before the others, or they would seem to hang.
+        """
+        with self._seat.waiting():
             self.land()
-        self.drain()
+            if self._job.checkpoint.at_end and self._saved < state.version:
+                self.keep(state, write=True)
+                self.land()
+            self.drain()
+            self._seat.exchange.all_gather(True)
 
     def drain(self) -> None:
         """Wait until what this rank has staged is written."""
-        self._checkpointer.drain()
+        with self._seat.waiting():
+            self._checkpointer.drain()
 
     def _restore(self, state: State, find: Callable[[], list[Held]]) -> Restored | None:
         return restore(

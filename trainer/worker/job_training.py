@@ -129,6 +129,8 @@ class _Passage:
             seat.mark("state")
             seat.tell_entered(training.state.version, source or "init")
             self._steps(training, custody)
+        with seat.waiting():
+            digest = weights_sha256(training)
         return Finished(
             generation=seat.generation,
             status="completed" if training.state.version >= self._job.train.steps else "stopped",
@@ -137,7 +139,7 @@ class _Passage:
                 "skipped_steps": training.state.numbers.skipped,
                 "rollbacks": training.state.numbers.rollbacks,
                 "final_loss": None if self._last is None else self._last.verdict.loss,
-                "weights_sha256": weights_sha256(training),
+                "weights_sha256": digest,
             },
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,7 @@ class Seat:
         self._timeout = timedelta(seconds=timeout)
         self._began = time.perf_counter()
         self._marks: dict[str, float] = {}
+        self._waits = 0
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +135,19 @@ class Seat:
     def say(self, kind: str, **fields: Any) -> None:
         """Tell the agent."""
         self._inbox.channel.send({"type": kind, "generation": self.generation} | fields)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, this rank waits for storage: let the agent not take that for a hang."""
+        self._waits += 1
+        if self._waits == 1:
+            self.say("waiting", on=True)
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if self._waits == 0:
+                self.say("waiting", on=False)
 
     def tell_entered(self, version: int, source: str) -> None:
         """Tell the agent that training goes on from `version`, and what the way here took."""

@@ -425,6 +425,19 @@ def test_words_that_were_only_late_are_no_hang() -> None:
     assert story.did(act.TellFailed) == []
 
 
+def test_waiting_for_storage_is_no_hang_and_what_comes_after_may_be() -> None:
+    story = Story(LOOP).running().with_standby()
+    story.hear(facts.Waits(1, 1, on=True), facts.Waits(2, 1, on=True))
+    assert story.wait(600.0) == []
+    story.hear(facts.Waits(1, 1, on=False))
+    assert story.wait(600.0) == []
+    story.hear(facts.Waits(2, 1, on=False))
+    assert story.wait(29.0) == []
+    story.wait(2.0)
+    story.wait(2.0)
+    assert [dump.event for dump in story.did(act.Dump)] == ["worker.hung"] * 2
+
+
 def test_slow_steps_are_no_hang_and_the_first_may_compile() -> None:
     story = Story(LOOP).running()
     assert story.wait(600.0) == []

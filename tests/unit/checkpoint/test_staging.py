@@ -157,6 +157,24 @@ def test_the_parts_of_lost_ranks_are_not_waited_for_for_ever(tmp_path: Path) -> 
     assert not description.with_suffix(".pending").exists()
 
 
+def test_what_a_dead_worker_had_staged_is_found_and_half_a_slot_is_free_again(
+    tmp_path: Path,
+) -> None:
+    """It dies before it can say that it has staged a save, and in the middle of the next one."""
+    checkpointer = one_rank(tmp_path)
+    whole = staged(checkpointer, 1, {"w": torch.ones(100)}, write=True)
+    slots = Slots(tmp_path / "stage")
+    half = slots.free()
+    assert half is not None
+    half.memory(4096)
+    half.mark.touch()
+    assert not slots.all_free()
+    assert slots.left_behind() == [whole]
+    assert slots.free() is not None
+    assert save_staged(whole).error is None
+    assert slots.left_behind() == []
+
+
 def test_no_room_in_shared_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 

@@ -1,0 +1,62 @@
+"""What an agent does with what its workers staged, and with what they could not tell it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rendezvous.generation import Generation, Member
+from trainer.agent import keeping as module
+from trainer.agent.keeping import Keeping
+from trainer.checkpoint import Checkpointer
+from trainer.checkpoint.staging import own_directory
+
+ALONE = Generation(
+    number=1,
+    members=(Member(node="a", incarnation=1, slots=1, host="127.0.0.1", store_endpoint="h:1"),),
+    reason="test",
+)
+
+
+async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. a worker stages version 1 and says so; 2. stages version 2, and dies before it can;
+    3. both are committed, each once."""
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    told: list[tuple[str, dict[str, Any]]] = []
+    both = asyncio.Event()
+
+    def report(event: str, fields: dict[str, Any]) -> None:
+        told.append((event, fields))
+        if len(told) == 2:
+            both.set()
+
+    keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=report)
+    worker = Checkpointer(
+        tmp_path / "checkpoints",
+        identity={},
+        rank=0,
+        world_size=1,
+        generation=1,
+        staging=keeping.directory / own_directory(0),
+    )
+    for version in (1, 2):
+        staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
+        assert staged is not None
+        path = staged.wait()
+        if version == 1:
+            keeping.staged(path, ALONE)
+    keeping.worker_ended(0, ALONE)
+    keeping.worker_ended(0, ALONE)
+    async with asyncio.timeout(60):
+        await both.wait()
+    await asyncio.to_thread(keeping.close)
+    assert sorted((event, fields["version"]) for event, fields in told) == [
+        ("checkpoint.commit", 1),
+        ("checkpoint.commit", 2),
+    ]
