@@ -55,6 +55,6 @@ def tensors_in(staged: JSON, data: torch.Tensor) -> dict[str, LocalTensor]:
     parts: dict[str, list[Part]] = {}
     for name, dtype, shape, offsets, sizes, start, count in staged["boxes"] + staged["held"]:
         kinds[name] = dtype, tuple(shape)
-        local = data[start : start + count].view(getattr(torch, dtype)).view(*sizes)
+        local = data[start : start + count].view(getattr(torch, dtype)).view(tuple(sizes))
         parts.setdefault(name, []).append(Part(Box(tuple(offsets), tuple(sizes)), local))
     return {name: LocalTensor(*kinds[name], tuple(of_name)) for name, of_name in parts.items()}

@@ -88,7 +88,7 @@ def test_a_save_that_has_to_wait_says_so(
 def test_mirrors_alternate_and_one_is_always_whole(tmp_path: Path) -> None:
     checkpointer = one_rank(tmp_path)
     slots = Slots(tmp_path / "stage")
-    state = {"w": torch.arange(10.0), "i": torch.arange(3)}
+    state = {"w": torch.arange(10.0), "i": torch.arange(3), "step": torch.tensor(7.0)}
     for version in range(1, 6):
         state["w"].fill_(version)
         description = staged(checkpointer, version, state, write=False, mirror=True)
@@ -97,6 +97,7 @@ def test_mirrors_alternate_and_one_is_always_whole(tmp_path: Path) -> None:
         (part,) = tensors["w"].parts
         assert torch.equal(part.local, state["w"])
         assert torch.equal(tensors["i"].parts[0].local, state["i"])
+        assert torch.equal(tensors["step"].parts[0].local, state["step"])
         slot = slots.free()
         assert slot is not None
         assert slot.version == (version - 1 if version > 1 else -1), "the older is filled next"
