@@ -94,13 +94,15 @@ class Agent:
         self._directory = directory
         self._inbox = _Inbox()
         self._name = NodeName(launch.run_id, launch.node)
-        loop = isinstance(launch.workers, Loop)
+        loop = launch.workers if isinstance(launch.workers, Loop) else None
+        # Where the workers' own output is shown, the progress goes beside it.
+        alone = loop is not None and not loop.own
         self._state = AgentState(self._name.name, launch.slots, _policy(launch))
         self._attendance = Attendance(launch, self._name.name)
         progress = Progress(
-            sys.stdout if loop else sys.stderr,
-            total_steps=launch.workers.total_steps if isinstance(launch.workers, Loop) else None,
-            live=loop,
+            sys.stdout if alone else sys.stderr,
+            total_steps=None if loop is None else loop.total_steps,
+            live=alone,
         )
         self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
         self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)

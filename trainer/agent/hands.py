@@ -57,8 +57,9 @@ class Hands:
         assert isinstance(kind, Loop)
         env = {"OMP_NUM_THREADS": "1"} if self._launch.slots > 1 else {}
         env |= {**os.environ, **kind.env, **self._warden.environment()}
-        shown = Stream.BOTH if self._show_all else Stream.NONE
-        pump = Pump(self._console, shown=shown, prefixed=shown, prefix="[waiting] ")
+        prefixed = Stream.BOTH if self._show_all else Stream.NONE
+        shown = Stream.BOTH if kind.own else prefixed
+        pump = Pump(self._console, shown=shown, prefixed=prefixed, prefix="[waiting] ")
         worker = Worker(number, kind.argv, env, pump, ended=self._finish, heard=self._heard)
         worker.standby = standby
         if standby:

@@ -51,7 +51,10 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """Workers that stay alive over generations and speak `trainer.channel`."""
+    """Workers that stay alive over generations and speak `trainer.channel`.
+
+    `own`: it is a program of the user's, whose output is for the console too.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class Loop:
     hang_seconds: float | None = None
     total_steps: int | None = None
     topology: str | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

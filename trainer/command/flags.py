@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,11 @@ FLAGS = (
     ),
 )
 
+NAMING_FLAGS = ("module", "no-python", "run-path")
+"""How the script is named; the other flags for scripts are about processes of one generation."""
+
+TargetKind = Literal["job", "loop", "script"]
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare every flag; one that is not given is None (False for a switch)."""
@@ -189,7 +195,7 @@ def fill_from_environment(
         setattr(parsed, flag.dest, value)
 
 
-def notices(parsed: argparse.Namespace, *, script: bool) -> list[str]:
+def notices(parsed: argparse.Namespace, *, kind: TargetKind) -> list[str]:
     """A line for each given flag that has no effect."""
     lines = []
     for flag in FLAGS:
@@ -198,6 +204,8 @@ def notices(parsed: argparse.Namespace, *, script: bool) -> list[str]:
             continue
         if flag.ignored:
             lines.append(f"--{flag.name} has no effect: {flag.ignored}")
-        elif flag.scripts_only and not script:
+        elif flag.scripts_only and kind == "job":
             lines.append(f"--{flag.name} has no effect on a job file")
+        elif flag.scripts_only and kind == "loop" and flag.name not in NAMING_FLAGS:
+            lines.append(f"--{flag.name} has no effect with --elastic")
     return lines

@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rendezvous.generation import Generation
 from trainer.agent import Launch, Loop, Probe, Script
 from trainer.channel import REHEARSAL_VARIABLE
 from trainer.command import options
-from trainer.command.script_launch import console, labels, membership
+from trainer.command.script_launch import (
+    console,
+    labels,
+    membership,
+    script_entry,
+    script_name,
+)
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
-from trainer.job import Job, dump, load
+from trainer.job import Job, dump, from_mapping, load
 from trainer.telemetry import RunDirectory
 
 LEADER_GRACE_SECONDS = 5.0
@@ -31,7 +37,24 @@ OVERRIDING_FLAGS = {
 
 def job_launch(parsed: argparse.Namespace) -> Launch:
     """Read and check the job, and that a mesh fits where that is known. Raises JobError."""
-    job = load(parsed.target, [*_overrides(parsed), *parsed.set], faults=parsed.fault)
+    overrides = [*_overrides(parsed), *parsed.set]
+    return launch_of(load(parsed.target, overrides, faults=parsed.fault), parsed)
+
+
+def loop_launch(parsed: argparse.Namespace) -> Launch:
+    """A script that calls `trainer.elastic` is a job whose sections are flags. Raises JobError."""
+    described = {
+        "name": script_name(parsed),
+        "entrypoint": script_entry(parsed) | {"elastic": True},
+        "elastic": {"nproc_per_node": 1},
+    }
+    overrides = [*_overrides(parsed), *parsed.set]
+    job = from_mapping(described, overrides, faults=parsed.fault, source=parsed.target)
+    return launch_of(job, parsed)
+
+
+def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
+    """The job, and what the flags say of this node. Raises JobError."""
     slots = worker_count(str(job.elastic.nproc_per_node), flag="elastic.nproc_per_node")
     if job.run.id is None and parsed.rdzv_endpoint and not parsed.standalone:
         raise JobError(
@@ -83,27 +106,36 @@ def _overrides(parsed: argparse.Namespace) -> list[str]:
 def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
     entry = job.entrypoint
     if entry is None:
-        wanted = job.elastic.standby_per_node
-        standby = int(slots >= 2) if wanted == "auto" else wanted
-        return Loop(
-            argv=(sys.executable, "-u", "-m", "trainer.worker"),
-            env=_rehearsal(job, slots, root),
-            standby=standby,
-            interrupt_seconds=job.elastic.interrupt_timeout,
-            hang_seconds=None if job.elastic.hang_timeout == "auto" else job.elastic.hang_timeout,
-            total_steps=job.train.stop_at or job.train.steps,
-            topology=job.elastic.topology,
-        )
+        argv: tuple[str, ...] = (sys.executable, "-u", "-m", "trainer.worker")
+        return _loop(job, slots, argv, _rehearsal(job, slots, root))
     if entry.script is not None:
         if not Path(entry.script).exists():
             raise JobError(f"entrypoint.script: {entry.script}: no such file")
-        argv: tuple[str, ...] = (sys.executable, "-u", entry.script)
+        argv = (sys.executable, "-u", entry.script)
     elif entry.module is not None:
         argv = (sys.executable, "-u", "-m", entry.module)
     else:
         assert entry.command is not None
         argv = (entry.command,)
-    return Script(argv=(*argv, *entry.args), env=entry.env)
+    argv = (*argv, *entry.args)
+    if entry.elastic:
+        return _loop(job, slots, argv, entry.env)
+    return Script(argv=argv, env=entry.env)
+
+
+def _loop(job: Job, slots: int, argv: tuple[str, ...], env: Mapping[str, str]) -> Loop:
+    elastic = job.elastic
+    wanted = elastic.standby_per_node
+    return Loop(
+        argv=argv,
+        env=env,
+        standby=int(slots >= 2) if wanted == "auto" else wanted,
+        interrupt_seconds=elastic.interrupt_timeout,
+        hang_seconds=None if elastic.hang_timeout == "auto" else elastic.hang_timeout,
+        total_steps=job.train.stop_at or job.train.steps if job.trains else None,
+        topology=elastic.topology,
+        own=not job.trains,
+    )
 
 
 def _rehearsal(job: Job, slots: int, root: Path) -> dict[str, str]:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.agent import Launch, Outcome, report, run_agent
-from trainer.command.flags import add_flags, fill_from_environment, notices
+from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import replace as replace_text
 
+FAULT_KINDS = "kill, stop, hang, raise, exit, slow, nan, drain, disconnect, agent-kill"
 JOB_SUFFIXES = (".yaml", ".yml")
 
 
@@ -25,13 +26,25 @@ def parser() -> argparse.ArgumentParser:
         prog="remesh run",
         usage="remesh run [flags] JOB.yaml [flags]\n"
         "       remesh run [flags] SCRIPT [arguments of the script]",
-        description="Run a job file, or any script that torchrun runs, unchanged.",
+        description="Run a job file, or any script that torchrun runs, unchanged; with --elastic, "
+        "a script that calls trainer.elastic and stays alive over failures.",
         epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or job, "
         "75 left with notice and can be resumed.",
     )
     made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a key")
     made.add_argument(
-        "--fault", action="append", default=[], metavar="K=V,…", help="rehearse a failure"
+        "--fault",
+        action="append",
+        default=[],
+        metavar="K=V,…",
+        help="rehearse a failure: step=30,rank=2,kind=kill, or by chance: rate=0.01,kind=slow,"
+        f"times=5; kind is one of {FAULT_KINDS}; more keys in docs/rehearsing.md",
+    )
+    made.add_argument(
+        "--elastic",
+        action="store_true",
+        help="the script calls trainer.elastic: its processes live on over failures "
+        "(docs/own-loops.md); takes --set and --fault as a job file does",
     )
     made.add_argument("--run-directory", metavar="DIR", help="where run directories are made")
     made.add_argument("--node", metavar="NAME", help="name of this node (default: the host's)")
@@ -63,17 +76,29 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code. Raises JobError for what the user has to mend."""
     parsed = parse(argv)
-    for line in notices(parsed, script=not parsed.is_job):
+    if parsed.is_job and parsed.elastic:
+        raise JobError(f"--elastic is for a script; write entrypoint.elastic in {parsed.target}")
+    for line in notices(parsed, kind=_kind(parsed)):
         print(f"remesh: {line}", file=sys.stderr)
     if parsed.is_job:
         from trainer.command.job_launch import job_launch
 
         launch = job_launch(parsed)
+    elif parsed.elastic:
+        from trainer.command.job_launch import loop_launch
+
+        launch = loop_launch(parsed)
     else:
         from trainer.command.script_launch import script_launch
 
         launch = script_launch(parsed)
     return start(launch)
+
+
+def _kind(parsed: argparse.Namespace) -> TargetKind:
+    if parsed.is_job:
+        return "job"
+    return "loop" if parsed.elastic else "script"
 
 
 def start(launch: Launch) -> int:
@@ -118,11 +143,12 @@ def tell(outcome: Outcome, directory: Path) -> None:
     if outcome.status == "drained":
         print(f"remesh: left: {outcome.reason}; run it again to resume", file=sys.stderr)
     elif summary.get("steps"):
-        print(
-            f"{outcome.status} after {summary['steps']} steps, loss "
-            f"{summary.get('final_loss') or float('nan'):.4f}, "
-            f"{summary['tokens_per_second']:.0f} tokens/s, goodput {summary['goodput']:.0%}"
-        )
+        told = [f"{outcome.status} after {summary['steps']} steps"]
+        if summary.get("final_loss") is not None:
+            told.append(f"loss {summary['final_loss']:.4f}")
+        if summary["tokens_per_second"]:
+            told.append(f"{summary['tokens_per_second']:.0f} tokens/s")
+        print(", ".join([*told, f"goodput {summary['goodput']:.0%}"]))
         if summary.get("weights_sha256"):
             print(f"weights sha256 {summary['weights_sha256']}")
         print(f"everything of this run is in {directory}")

@@ -33,11 +33,11 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
             "job files end in .yaml or .yml"
         )
     slots = worker_count(parsed.nproc_per_node or "1")
-    entry = _entry(parsed)
+    entry = script_entry(parsed)
     run_id = _run_id(parsed)
     root = Path(parsed.run_directory or DEFAULT_DIRECTORY).absolute()
     described = {
-        "name": _stem(parsed),
+        "name": script_name(parsed),
         "entrypoint": entry,
         "elastic": {
             "nodes": parsed.nnodes or "1",
@@ -130,7 +130,8 @@ def shutdown_seconds(parsed: argparse.Namespace) -> float:
     return float(text) if text.isdigit() else DEFAULT_SHUTDOWN_SECONDS
 
 
-def _entry(parsed: argparse.Namespace) -> dict[str, object]:
+def script_entry(parsed: argparse.Namespace) -> dict[str, object]:
+    """The `entrypoint` section that the flags describe. Raises JobError."""
     target, args = parsed.target, list(parsed.arguments)
     if parsed.no_python and parsed.module:
         raise JobError("--no-python and --module exclude each other; give one of them")
@@ -156,7 +157,8 @@ def _argv(parsed: argparse.Namespace) -> tuple[str, ...]:
     return (python, "-u", *(["-m"] if parsed.module else []), *command)
 
 
-def _stem(parsed: argparse.Namespace) -> str:
+def script_name(parsed: argparse.Namespace) -> str:
+    """The script's name as a job's."""
     name = parsed.target.rpartition(".")[2] if parsed.module else Path(parsed.target).stem
     words = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
     return words.strip("-")[:53].strip("-") or "script"
@@ -172,7 +174,7 @@ def _run_id(parsed: argparse.Namespace) -> str:
         return str(wanted)
     if parsed.rdzv_endpoint and not parsed.standalone:
         return DEFAULT_RUN_ID
-    return f"{_stem(parsed)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return f"{script_name(parsed)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def _master(parsed: argparse.Namespace) -> tuple[str | None, int | None]:

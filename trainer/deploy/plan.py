@@ -158,7 +158,7 @@ def _problems(job: Job, target: str, files: Mapping[str, str]) -> Iterator[str]:
 
 def _storage(job: Job) -> Iterator[str]:
     checkpoint = job.checkpoint
-    if not job.trains or (checkpoint.every == 0 and not checkpoint.at_end):
+    if not job.saves or (checkpoint.every == 0 and not checkpoint.at_end):
         return
     directory = checkpoint.directory or job.run.directory
     if "://" in directory and not directory.startswith("file://"):

@@ -39,6 +39,8 @@ def _entrypoint(job: Job) -> Iterator[Problem]:
             ("entrypoint",), f"give exactly one of script, module and command, not {given}"
         )
     for section in ("model", "data", "train", "parallel", "compile", "checkpoint"):
+        if section == "checkpoint" and entry.elastic:
+            continue
         if section in job.model_fields_set:
             yield Problem(
                 (section,),

@@ -80,6 +80,11 @@ class Job(Section):
         """Whether a model is trained here, rather than a program of the user's own started."""
         return self.entrypoint is None
 
+    @property
+    def saves(self) -> bool:
+        """Whether checkpoints are made here: of the model, or of what a loop hands over."""
+        return self.entrypoint is None or self.entrypoint.elastic
+
     def pieces(self, slots_per_node: int | None = None) -> int:
         """Into how many pieces every global batch is cut: the same on any mesh of the job.
 

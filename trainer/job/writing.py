@@ -12,6 +12,8 @@ from trainer.job.schema import TRAINING_SECTIONS, Job
 def resolved(job: Job) -> dict[str, Any]:
     """Every key of the job that means something, as plain values; loads as the same job."""
     left_out = set(TRAINING_SECTIONS) if not job.trains else {"entrypoint"}
+    if job.saves:
+        left_out.discard("checkpoint")
     plain: dict[str, Any] = job.model_dump(mode="json", exclude=left_out)
     return plain
 

@@ -48,6 +48,7 @@ class Custody:
             staging=None if staging is None else staging / own_directory(seat.order.local_rank),
             storage_options=job.checkpoint.storage_options,
             own_only=not job.checkpoint.resume,
+            read_only=not seat.saves,
         )
 
     def __enter__(self) -> Self:
@@ -66,13 +67,19 @@ class Custody:
             log.warning("the state could not be staged: %s", fault)
         self._checkpointer.close()
 
+    def finds_any(self, past: State | None) -> bool:
+        """Whether there is anything that a state could be filled from; collective."""
+        stored = self._seat.rank == 0 and self._checkpointer.newest_version() is not None
+        return any(
+            self._seat.exchange.all_gather(stored or past is not None or bool(self._mirrors()))
+        )
+
     def restore(self, state: State, past: State | None) -> str | None:
         """Fill `state` from the nearest whole source; collective.
 
         `past` is what this process brings from the generation before. Returns the source (peers,
         mirror, storage), or None where there is none.
         """
-
         restored = self._restore(
             state, lambda: [*self._mirrors(), *([] if past is None else [_held(past)])]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
@@ -28,10 +29,31 @@ def weights_sha256(training: Training) -> str:
             full = _to_rank_zero(full, owner, rank, dtype, shape, training.device)
         if rank == 0:
             assert full is not None
-            data = full.contiguous().cpu()
-            hasher.update(f"{name}\0{dtype}\0{shape}\0".encode())
-            hasher.update(data.reshape(-1).view(torch.uint8).numpy().data)
+            _add(hasher, name, full)
     return hasher.hexdigest() if rank == 0 else ""
+
+
+def whole_weights_sha256(parameters: Mapping[str, Tensor], exchange: Exchange) -> str | None:
+    """The same hash, of parameters that every rank has a part of; None where that is not so.
+
+    Collective over the world. It is known on global rank 0, and is empty elsewhere.
+    """
+    names = sorted(parameters)
+    listed = hashlib.sha256("\0".join(names).encode()).hexdigest()
+    if len(set(exchange.all_gather(listed))) > 1:
+        return None
+    hasher = hashlib.sha256()
+    for name in names:
+        full = _whole(parameters[name].detach())
+        if exchange.rank == 0:
+            _add(hasher, name, full)
+    return hasher.hexdigest() if exchange.rank == 0 else ""
+
+
+def _add(hasher: hashlib._Hash, name: str, full: Tensor) -> None:
+    data = full.contiguous().cpu()
+    hasher.update(f"{name}\0{full.dtype}\0{tuple(full.shape)}\0".encode())
+    hasher.update(data.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _inventory(

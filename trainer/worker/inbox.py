@@ -66,6 +66,10 @@ class Inbox:
         """Block until the agent says what to do next."""
         return self._orders.get()
 
+    def put_back(self, order: Exit) -> None:
+        """Let the next who asks hear it."""
+        self._orders.put(order)
+
     def attach(self, interruption: Interruption) -> None:
         """From now on an interrupt of this generation strikes; one that came before, at once."""
         with self._lock:

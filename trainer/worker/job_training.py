@@ -25,9 +25,9 @@ from trainer.worker.custody import Custody
 from trainer.worker.digest import weights_sha256
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Inbox
-from trainer.worker.outcome import Finished
+from trainer.worker.outcome import Finished, Outcome, Spared
 from trainer.worker.points import Points
-from trainer.worker.seat import Place, Seat
+from trainer.worker.seat import Place, Seat, sit
 from trainer.worker.state import ModelState, shard_of
 from trainer.worker.step import Applied, train_step
 from trainer.worker.survivor import roll_forward
@@ -66,14 +66,13 @@ class JobTraining:
         """Of the state that this process would bring along now."""
         return 0 if self.past is None else self.past.version
 
-    def seat(self, order: Enter, inbox: Inbox) -> Seat | None:
-        """This rank's seat by the mesh of the generation; None where it is a spare.
-
-        The mesh comes of a pure function over the same members on every rank.
-        """
+    def enter(self, order: Enter, inbox: Inbox) -> Outcome:
+        """Live through one generation. Raises what is wrong with the job or the code itself."""
+        # A pure function over the same members on every rank.
         plan = plan_job(self.job, _nodes(order), replan=self.job.elastic.replan, pieces=self.pieces)
         if order.rank in plan.spares:
-            return None
+            log.info("rank %d is a spare in generation %d", order.rank, order.generation)
+            return Spared(generation=order.generation)
         place = Place(
             rank=plan.ranks.index(order.rank),
             dims={
@@ -86,11 +85,8 @@ class JobTraining:
             speaks=order.rank == min(rank for rank in order.local_ranks if rank in plan.ranks),
         )
         timeout = self.job.elastic.collective_timeout
-        return Seat(order, place, inbox, self.device, timeout=timeout)
-
-    def run(self, seat: Seat) -> Finished:
-        """Live through one generation."""
-        return _Passage(self, seat).run()
+        seat = Seat(order, place, inbox, self.device, timeout=timeout)
+        return sit(seat, lambda seat: _Passage(self, seat).run(), lambda: self.version)
 
 
 class _Passage:

@@ -10,9 +10,7 @@ from typing import Protocol
 from trainer.channel import WorkerEnd
 from trainer.errors import JobError, WorkerError
 from trainer.worker.inbox import Enter, Exit, Inbox
-from trainer.worker.outcome import Finished, Left, Outcome, Spared
-from trainer.worker.placement import Placements
-from trainer.worker.seat import Seat
+from trainer.worker.outcome import Left, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +18,8 @@ log = logging.getLogger(__name__)
 class Program(Protocol):
     """What a rank does in every generation of one job."""
 
-    @property
-    def version(self) -> int:
-        """Of the state that this process would bring along now."""
-
-    def seat(self, order: Enter, inbox: Inbox) -> Seat | None:
-        """This rank's seat in the generation; None where it has no place in the mesh."""
-
-    def run(self, seat: Seat) -> Finished:
-        """Open the seat and train on it. Raises GenerationOver, or what a broken group raises."""
+    def enter(self, order: Enter, inbox: Inbox) -> Outcome:
+        """Live through one generation. Raises what is wrong with the job or the code itself."""
 
 
 def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
@@ -37,7 +28,6 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
     `begin` is called with the first order of each job.
     """
     inbox = Inbox(channel)
-    placements = Placements()
     program: Program | None = None
     job = ""
     while True:
@@ -47,7 +37,7 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         try:
             if program is None or job != order.job:
                 program, job = begin(order), order.job
-            outcome = _pass_through(order, program, inbox, placements)
+            outcome = program.enter(order, inbox)
         except JobError as error:
             channel.send({"type": "failed", "category": "job", "message": str(error)})
             return 2
@@ -68,27 +58,3 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         if isinstance(outcome, Left):
             log.info("left generation %d: %s", order.generation, outcome.detail)
         channel.send(outcome.message())
-
-
-def _pass_through(order: Enter, program: Program, inbox: Inbox, placements: Placements) -> Outcome:
-    """Live through one generation. Raises what is wrong with the job or the code itself."""
-    seat = program.seat(order, inbox)
-    if seat is None:
-        log.info("rank %d is a spare in generation %d", order.rank, order.generation)
-        return Spared(generation=order.generation)
-    log.info(
-        "rank %d enters generation %d (%s): %s",
-        order.rank,
-        order.generation,
-        seat.place.text,
-        order.reason,
-    )
-    placements.move_to(seat.rank, seat.place.dims.get("tp", 1), seat.device)
-    with seat:
-        try:
-            return program.run(seat)
-        except Exception as error:
-            left = seat.left(error, program.version)
-            if left is None:
-                raise
-            return left

@@ -34,6 +34,10 @@ class Placements:
         self.rank, self.tensor_rank = rank, tensor_rank
 
 
+THIS_PROCESS = Placements()
+"""Torch's caches belong to the process, whatever it trains."""
+
+
 def forget_placements(device: torch.device) -> None:
     """Empty the caches of this thread, and of the one that runs `device`'s backward passes."""
     _forget()

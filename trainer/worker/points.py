@@ -40,6 +40,10 @@ class Points:
     def __call__(self, point: str) -> None:
         """Raise GenerationOver if the generation has ended."""
         self._seat.check()
+        self.strike(point)
+
+    def strike(self, point: str) -> None:
+        """Let a fault strike where the generation must not end."""
         if self._faults is not None:
             self._faults.at(self._here(point))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,10 @@ from trainer.worker.ballot import Wish
 from trainer.worker.groups import drop_groups, form_groups
 from trainer.worker.inbox import Enter, Inbox
 from trainer.worker.interrupt import Interruption
-from trainer.worker.outcome import Left, lost_contact
+from trainer.worker.outcome import Finished, Left, lost_contact
+from trainer.worker.placement import THIS_PROCESS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,7 @@ class Place:
 class Seat:
     """Taken with `open`, given up with `close`, whatever happens between.
 
-    `mesh` and `exchange` are there once it is open.
+    `mesh` and `exchange` are there once it is open. `saves`: checkpoints may be made here.
     """
 
     mesh: DeviceMesh
@@ -63,11 +67,13 @@ class Seat:
         self.device = device
         self.generation: int = order.generation
         self.interruption = Interruption(order.generation)
-        self._inbox = inbox
+        self.inbox = inbox
         self._timeout = timedelta(seconds=timeout)
         self._began = time.perf_counter()
         self._marks: dict[str, float] = {}
         self._waits = 0
+        self.is_open = False
+        self.saves = True
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +89,9 @@ class Seat:
     def open(self) -> None:
         """Form the groups. From now on the agent's interrupts strike here."""
         self._began = time.perf_counter()
-        self._inbox.attach(self.interruption)
+        self.is_open = True
+        THIS_PROCESS.move_to(self.rank, self.place.dims.get("tp", 1), self.device)
+        self.inbox.attach(self.interruption)
         self.mesh = form_groups(
             self.order.store,
             self.order.store_socket,
@@ -98,8 +106,11 @@ class Seat:
 
     def close(self) -> None:
         """Drop the groups whole. Closing twice does nothing."""
+        if not self.is_open:
+            return
+        self.is_open = False
         drop_groups()
-        self._inbox.detach()
+        self.inbox.detach()
         gc.collect()
 
     def mark(self, phase: str) -> None:
@@ -126,15 +137,15 @@ class Seat:
 
     def wish(self) -> Wish:
         """What the agent has asked for at the next step boundary."""
-        return self._inbox.wish(self.generation)
+        return self.inbox.wish(self.generation)
 
     def leave_reason(self) -> str:
         """Why this generation ends at a step boundary."""
-        return self._inbox.leave_reason(self.generation) or "another rank was asked to leave"
+        return self.inbox.leave_reason(self.generation) or "another rank was asked to leave"
 
     def say(self, kind: str, **fields: Any) -> None:
         """Tell the agent."""
-        self._inbox.channel.send({"type": kind, "generation": self.generation} | fields)
+        self.inbox.channel.send({"type": kind, "generation": self.generation} | fields)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -171,3 +182,25 @@ class Seat:
         """This node's directory in shared memory, where its agent has made one."""
         directory = self.order.message.get("staging")
         return Path(directory) if directory else None
+
+
+def sit(seat: Seat, run: Callable[[Seat], Finished], version: Callable[[], int]) -> Finished | Left:
+    """Live through one generation. Raises what is wrong with the job or the code itself.
+
+    `version` is of the state that this process would bring along.
+    """
+    log.info(
+        "rank %d enters generation %d (%s): %s",
+        seat.rank,
+        seat.generation,
+        seat.place.text,
+        seat.order.reason,
+    )
+    with seat:
+        try:
+            return run(seat)
+        except Exception as error:
+            left = seat.left(error, version())
+            if left is None:
+                raise
+            return left

@@ -6,15 +6,21 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
 from trainer.agent import Loop, Script, Stream
 from trainer.command import main, options, run
+from trainer.command.flags import notices
+from trainer.command.job_launch import loop_launch
 from trainer.command.same_job import differences
 from trainer.command.script_launch import script_launch
 from trainer.command.slots import processors, worker_count
 from trainer.errors import JobError
+from trainer.job import from_mapping
+from trainer.job.faults import Kind
 
 
 @pytest.fixture
@@ -72,14 +78,12 @@ def test_pet_variables_fill_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_flags_without_a_meaning_say_so(capsys: pytest.CaptureFixture[str]) -> None:
-    from trainer.command.flags import notices
-
     parsed = parse("--monitor-interval", "1", "--numa-binding", "node", "-t", "3", "train.py")
-    assert [line.split()[0] for line in notices(parsed, script=True)] == [
+    assert [line.split()[0] for line in notices(parsed, kind="script")] == [
         "--monitor-interval",
         "--numa-binding",
     ]
-    assert "--tee has no effect on a job file" in notices(parsed, script=False)
+    assert "--tee has no effect on a job file" in notices(parsed, kind="job")
 
 
 def test_the_default_launch_is_torchruns(script: str) -> None:
@@ -200,3 +204,37 @@ def test_the_command_without_words_shows_help(capsys: pytest.CaptureFixture[str]
     assert "rendezvous" in capsys.readouterr().out
     assert main(["run", "nothing.py"]) == 2
     assert capsys.readouterr().err.startswith("remesh: nothing.py: no such file")
+
+
+def test_a_script_with_a_loop_of_its_own_is_a_job_made_of_flags(script: str) -> None:
+    parsed = parse(
+        *("--elastic", "--nproc-per-node", "2", "--set", "checkpoint.every=5"),
+        *("--fault", "kind=kill,step=3,rank=1", script, "--lr", "1"),
+    )
+    launch = loop_launch(parsed)
+    assert isinstance(launch.workers, Loop)
+    assert launch.workers.own
+    assert launch.workers.standby == 1
+    assert launch.workers.argv == (sys.executable, "-u", str(Path(script).absolute()), "--lr", "1")
+    assert launch.slots == 2
+    job = yaml.safe_load(launch.job_text)
+    assert job["entrypoint"]["elastic"]
+    assert (job["checkpoint"]["every"], job["faults"][0]["kind"]) == (5, "kill")
+    assert from_mapping(job).saves
+
+
+def test_without_a_word_it_has_one_rank_and_a_mistake_is_named(script: str) -> None:
+    assert loop_launch(parse("--elastic", script)).slots == 1
+    with pytest.raises(JobError, match="entrypoint trains by itself; remove `train`"):
+        loop_launch(parse("--elastic", "--set", "train.steps=3", script))
+    with pytest.raises(JobError, match=r"entrypoint\.elastic"):
+        run.main(["--elastic", "job.yaml"])
+
+
+def test_flags_for_one_generations_processes_have_no_effect_on_a_loop(script: str) -> None:
+    parsed = parse("--elastic", "--role", "x", "-m", script)
+    assert notices(parsed, kind="loop") == ["--role has no effect with --elastic"]
+
+
+def test_the_help_names_every_kind_of_fault() -> None:
+    assert tuple(run.FAULT_KINDS.split(", ")) == get_args(Kind)

@@ -14,7 +14,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 def test_the_promised_ones_are_there():
     names = {path.stem for path in CONFIGS}
-    assert names >= {"quickstart", "llama3-8b", "llama3-405b", "spot", "script"}
+    assert names >= {"quickstart", "llama3-8b", "llama3-405b", "spot", "script", "elastic-loop"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

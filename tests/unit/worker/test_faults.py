@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from typing import get_args
+
 import pytest
 
 from trainer.job import Fault
-from trainer.worker.faults import Faults, Here, strikes
+from trainer.job.faults import Kind
+from trainer.worker.faults import FOREVER, Faults, Here, strikes
 
 
 def here(**changes) -> Here:
@@ -67,3 +73,42 @@ def test_raise_raises(tmp_path):
     )
     with pytest.raises(RuntimeError, match="asked for"):
         faults.at(here())
+
+
+DONE = {
+    "kill": [("kill", "self", signal.SIGKILL)],
+    "stop": [("continue", 0.5), ("kill", "self", signal.SIGSTOP)],
+    "hang": [("sleep", FOREVER)],
+    "slow": [("sleep", 0.5)],
+    "exit": [("exit", 3)],
+    "nan": [("poison",)],
+    "disconnect": [("disconnect",)],
+    "drain": [("kill", "agent", signal.SIGTERM)],
+    "agent-kill": [("kill", "agent", signal.SIGKILL)],
+}
+
+
+def test_every_kind_is_listed():
+    assert DONE.keys() | {"raise"} == set(get_args(Kind))
+
+
+@pytest.mark.parametrize("kind", list(DONE))
+def test_each_kind_does_what_it_says(kind, tmp_path, monkeypatch):
+    done: list[tuple] = []
+    who = {os.getpid(): "self", os.getppid(): "agent"}
+    monkeypatch.setattr(os, "kill", lambda pid, number: done.append(("kill", who[pid], number)))
+    monkeypatch.setattr(os, "_exit", lambda code: done.append(("exit", code)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: done.append(("sleep", seconds)))
+    monkeypatch.setattr(
+        Faults, "_continue_later", staticmethod(lambda seconds: done.append(("continue", seconds)))
+    )
+    faults = Faults(
+        [Fault(kind=kind, step=30, rank=1, seconds=0.5, code=3)],
+        seed=0,
+        marks=tmp_path,
+        poison=lambda: done.append(("poison",)),
+        disconnect=lambda: done.append(("disconnect",)),
+    )
+    for point in ("before-backward", "before-norm"):
+        faults.at(here(point=point))
+    assert done == DONE[kind]

@@ -1,0 +1,67 @@
+"""The all-reduce at which a step of a user's loop commits, and what it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from trainer.worker.ballot import Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one rank has logged of a step; `loss` is None where it logged none."""
+
+    loss: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What all ranks agree on: the mean of the losses that were logged, and all tokens.
+
+    Who has it knows that every rank has whole gradients.
+    """
+
+    loss: float | None = None
+    tokens: int = 0
+    leave: bool = False
+    save: bool = False
+
+
+def count(share: Share, wish: Wish, device: torch.device) -> Tally:
+    """Collective over the world."""
+    losses = 0 if share.loss is None else 1
+    numbers = torch.tensor(
+        [share.loss or 0.0, losses, share.tokens, wish.leave, wish.save],
+        dtype=torch.float64,
+        device=device,
+    )
+    dist.all_reduce(numbers)
+    loss, losses, tokens, leaving, saving = numbers.tolist()
+    return Tally(
+        loss=loss / losses if losses else None,
+        tokens=int(tokens),
+        leave=leaving > 0,
+        save=saving > 0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a survivor knows at the beginning of a generation.
+
+    `version` is its state's, `tally` what made it.
+    """
+
+    version: int
+    tally: Tally | None = None
+
+
+def newest(accounts: Sequence[Account]) -> Account | None:
+    """The newest version there is, and what made it. Pure."""
+    known = [account for account in accounts if account.version > 0]
+    return max(known, key=lambda a: (a.version, a.tally is not None), default=None)

@@ -1,0 +1,38 @@
+"""What every loop worker does first and last."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from trainer.channel import WorkerEnd
+
+
+def prepare() -> WorkerEnd:
+    """Make ready to be asked for stacks, and take up the line to the agent."""
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    # The terminal sends these to the whole foreground group; the agent decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return WorkerEnd.from_environment()
+
+
+def say_hello(channel: WorkerEnd) -> None:
+    """Everything is imported: this process could enter a generation at once."""
+    # What imports and compiling leave behind is some 300,000 objects that stay for good. Leaving a
+    # generation collects garbage while all others wait; it need not walk over these each time.
+    gc.freeze()
+    channel.send({"type": "hello", "pid": os.getpid()})
+
+
+def leave(code: int) -> NoReturn:
+    """Everything worth keeping is with the agent; taking torch down in order takes seconds."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
