@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from typing import Any
 
 from rendezvous.generation import Generation
 from trainer.agent.mirrors import MirrorServer, send_mirror
+from trainer.agent.shelf import Shelf
 from trainer.checkpoint.staging import Slots, own_directory
 from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 MIRROR_LABEL = "remesh.mirror"
 SHARED_MEMORY = Path("/dev/shm")
-_PREFIX = "remesh-stage-"
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called in the agent's loop with an event's name and its fields."""
@@ -44,9 +42,8 @@ class Keeping:
         self._report = report
         self._loop = asyncio.get_running_loop()
         root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
-        _remove_orphans(root)
-        self.directory = root / f"{_PREFIX}{os.getpid()}-{re.sub(r'[^A-Za-z0-9._-]', '_', node)}"
-        self.directory.mkdir(mode=0o700)
+        self._shelf = Shelf(root, re.sub(r"[^A-Za-z0-9._-]", "_", node))
+        self.directory = self._shelf.path
         self._server = MirrorServer(self.directory, host, self._secret)
         self._writer: BackgroundWriter | None = None
         self._saving: set[Path] = set()
@@ -90,7 +87,7 @@ class Keeping:
             self._writer.close()
         self._server.close()
         self._senders.shutdown(wait=True, cancel_futures=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._shelf.remove()
 
     def _send(self, path: Path, endpoint: str) -> None:
         try:
@@ -123,11 +120,3 @@ class Keeping:
         """From any thread; an agent whose loop has ended hears nothing more."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
-
-
-def _remove_orphans(root: Path) -> None:
-    """Take back what agents left that were killed."""
-    for path in root.glob(f"{_PREFIX}*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(path, ignore_errors=True)
