@@ -23,6 +23,7 @@ def restore(job: Job, event: NewLeader) -> Job:
         return fresh
     if record.generation is not None:
         fresh.first = False
+        fresh.remember_seats()
         fresh.lives = {m.node: m.incarnation for m in record.generation.members}
     if record.ended is not None or fresh.active is None:
         return fresh
@@ -68,6 +69,7 @@ def join(job: Job, event: Join) -> None:
         job.refuse(event.node, event.incarnation, reason, retryable=True)
         return
     job.streams[event.node] = (event.incarnation, event.stream)
+    job.heard(event.node, event.incarnation, event.generation)
     present = job.nodes.get(event.node)
     if present is not None and event.incarnation > present.member.incarnation:
         _supersede(job, event)
@@ -109,7 +111,7 @@ def _take_in(job: Job, event: Join) -> None:
         labels=event.labels,
     )
     node = job.add(member, stream=event.stream)
-    node.fresh = bool(event.store_endpoint)
+    node.fresh = bool(event.store_endpoint) and job.missed(event.node) is None
     drain = job.known.drains.get(event.node)
     if drain is not None and drain.incarnation == event.incarnation:
         node.draining, node.drain_ends = True, job.now + drain.grace
@@ -121,9 +123,13 @@ def _take_in(job: Job, event: Join) -> None:
 
 
 def _show(job: Job, name: str, generation: int) -> None:
-    """A node that was in some generation learns of the one that has taken its place."""
-    active = job.active
-    if active is not None and generation < active.number and (generation or job.nodes[name].seated):
+    """A node that was in some generation learns of it, so that it opens another socket, and of the
+    one that has taken its place."""
+    active, missed = job.active, job.missed(name)
+    if missed is not None and missed is not active:
+        job.publish(missed, (name,))
+    involved = generation or missed or job.nodes[name].seated
+    if active is not None and generation < active.number and involved:
         job.publish(active, (name,))
 
 
@@ -144,7 +150,7 @@ def _come_back(job: Job, event: Join) -> None:
     node = job.nodes[event.node]
     endpoint = node.member.store_endpoint
     if event.store_endpoint and (not node.seated or event.generation >= job.number):
-        endpoint, node.fresh = event.store_endpoint, True
+        endpoint, node.fresh = event.store_endpoint, job.missed(event.node) is None
     node.member = Member(
         node=event.node,
         incarnation=event.incarnation,
@@ -194,10 +200,13 @@ def beat(job: Job, event: Beat) -> None:
 
 
 def hear(job: Job, event: Event) -> None:
-    """Whatever a node says proves that it is alive."""
+    """Whatever a node says proves that it is alive, and of what it has heard."""
     name, incarnation = getattr(event, "node", ""), getattr(event, "incarnation", None)
     node = job.nodes.get(name)
-    if node is not None and node.member.incarnation == incarnation and name in job.beating:
+    if node is None or node.member.incarnation != incarnation:
+        return
+    job.heard(name, node.member.incarnation, getattr(event, "generation", 0))
+    if name in job.beating:
         job.beating.hear(name, job.now)
 
 

@@ -228,6 +228,7 @@ def _begin(job: Job, reason: str) -> None:
     )
     drains = {name: d for name, d in job.known.drains.items() if name in job.nodes}
     job.write(generation=generation, active=True, drains=drains)
+    job.remember_seats()
     grows = job.first or not names <= before
     job.began = job.now
     job.grown = job.now if grows else job.grown

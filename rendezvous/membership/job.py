@@ -75,8 +75,9 @@ class Boundary:
 class Job:
     """The state, and the small moves on it that keep its counts right.
 
-    `streams` holds the newest life and stream on which each node has joined. `ready` holds the
-    nodes that can have a seat in the next generation; `phases` counts those that have one in this.
+    `streams` holds the newest life and stream on which each node has joined; `seats` the life and
+    the generation of those who had a seat and may not have heard of it. `ready` holds the nodes
+    that can have a seat in the next generation; `phases` counts those that have one in this.
     `alarm` is when something is due although nothing happens.
     """
 
@@ -86,6 +87,7 @@ class Job:
     nodes: dict[str, Node] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
     streams: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seats: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     phases: Counter[Phase] = field(default_factory=Counter)
     beating: Missed = field(default_factory=Missed)
@@ -201,6 +203,22 @@ class Job:
         return False
 
     # Nodes
+
+    def remember_seats(self) -> None:
+        if generation := self.known.generation:
+            self.seats.update((m.node, (m.incarnation, generation)) for m in generation.members)
+
+    def heard(self, node: str, incarnation: int, generation: int) -> None:
+        """The node has heard of that generation, if not of a newer one."""
+        life, seat = self.seats.get(node, (0, None))
+        if seat is not None and life == incarnation and seat.number <= generation:
+            del self.seats[node]
+
+    def missed(self, node: str) -> Generation | None:
+        """The last generation in which this life of the node had a seat, if it may not have heard
+        of it."""
+        life, generation = self.seats.get(node, (0, None))
+        return generation if life == self.nodes[node].member.incarnation else None
 
     def connected(self, node: str) -> bool:
         return node in self.beating

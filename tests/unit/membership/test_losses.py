@@ -261,27 +261,32 @@ def test_a_socket_of_an_older_generation_is_no_socket():
     assert story.generation.store_endpoint == "a.example:8"
 
 
-def test_a_socket_that_never_served_is_still_good_after_a_loss():
-    """Its node was to be first and never heard of it, so that it can't know to open another."""
+def test_who_never_heard_that_it_was_first_opens_another_socket():
+    """The others may have been at the one it had: it learns what it missed, and that it is over."""
     story = Story()
-    story.begin("a", "b")
-    promised = story.generation.store_endpoint
+    story.listens = False
+    story.join("a", "b")
+    story.after(story.spec.last_call)
+    used = story.generation
     story.cut("a")
     story.after(1.5)
     story.beating["a"] = 1
-    story.act(
-        Join(
-            node="a",
-            incarnation=1,
-            slots=2,
-            host="a",
-            store_endpoint=promised,
-            spec=story.spec,
-            stream=7,
-        )
+    join = Join(
+        node="a",
+        incarnation=1,
+        slots=2,
+        host="a",
+        store_endpoint=used.store_endpoint,
+        spec=story.spec,
+        stream=7,
     )
+    told = [type(effect) for effect in story.act(join)]
+    assert story.only(Publish).generation == used
+    assert told.index(Publish) < told.index(KeepSpare)
+    assert story.number == 1
+    story.act(Listening(generation=1, store_endpoint="a.example:9", **story.who("a")))
     assert story.published() == ["ab"]
-    assert story.generation.store_endpoint == promised
+    assert story.generation.store_endpoint == "a.example:9"
 
 
 def test_a_join_of_an_older_connection_comes_too_late():

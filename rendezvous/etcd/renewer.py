@@ -1,0 +1,98 @@
+"""Renews leases from a thread. Blocking calls, for grpc's event loops don't mix within a process:
+each takes the other's answers off the one queue that they share."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+import grpc
+
+from rendezvous.errors import LeaseLost, StoreError, StoreUnavailable
+from rendezvous.etcd.access import Access
+from rendezvous.etcd.endpoint import OPTIONS, PAUSE, REQUIRE_LEADER, Metadata
+from rendezvous.etcd.methods import AUTHENTICATE, KEEP_ALIVE
+from rendezvous.etcd.verdict import Verdict, judge
+from rendezvous.wire import etcd_pb2 as wire
+
+
+class EtcdRenewer:
+    """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer."""
+
+    def __init__(self, endpoints: Sequence[str], access: Access, *, attempt: float) -> None:
+        self._endpoints = tuple(endpoints)
+        self._access, self._attempt = access, attempt
+        self._turn = 0
+        self._channel: grpc.Channel | None = None
+        self._token = ""
+
+    def renew(self, lease: int, within: float) -> float:
+        """Raises LeaseLost, StoreUnavailable, StoreRefused."""
+        deadline = time.monotonic() + within
+        failure = "no time left"
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return self._ask(lease, min(self._attempt, left))
+            except grpc.RpcError as error:
+                verdict = judge(error.code(), error.details() or "")
+                if isinstance(verdict, StoreError):
+                    raise verdict from error
+                failure = f"{self._endpoints[self._turn]}: {error.details()}"
+                self._token = ""
+                if verdict is not Verdict.STALE_TOKEN:
+                    self._next()
+                time.sleep(random.uniform(*PAUSE))
+        raise StoreUnavailable(f"lease {lease:x} was not renewed: {failure}")
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _ask(self, lease: int, timeout: float) -> float:
+        channel = self._open()
+        keep_alive = channel.stream_stream(
+            KEEP_ALIVE.path,
+            KEEP_ALIVE.request.SerializeToString,
+            KEEP_ALIVE.response.FromString,
+        )
+        request = wire.LeaseKeepAliveRequest(ID=lease)
+        metadata = self._metadata(timeout)
+        ttl = 0
+        for answer in keep_alive(iter([request]), timeout=timeout, metadata=metadata):
+            ttl = answer.TTL
+        if ttl <= 0:
+            raise LeaseLost(f"lease {lease:x} has run out or was never granted")
+        return float(ttl)
+
+    def _open(self) -> grpc.Channel:
+        if self._channel is None:
+            address = self._endpoints[self._turn]
+            credentials = self._access.credentials()
+            self._channel = (
+                grpc.insecure_channel(address, options=OPTIONS)
+                if credentials is None
+                else grpc.secure_channel(address, credentials, options=OPTIONS)
+            )
+        return self._channel
+
+    def _next(self) -> None:
+        self.close()
+        self._turn = (self._turn + 1) % len(self._endpoints)
+
+    def _metadata(self, timeout: float) -> Metadata:
+        if self._access.user is None:
+            return REQUIRE_LEADER
+        if not self._token:
+            authenticate = self._open().unary_unary(
+                AUTHENTICATE.path,
+                AUTHENTICATE.request.SerializeToString,
+                AUTHENTICATE.response.FromString,
+            )
+            request = wire.AuthenticateRequest(
+                name=self._access.user, password=self._access.password
+            )
+            answer = authenticate(request, timeout=timeout, metadata=REQUIRE_LEADER)
+            self._token = answer.token
+        return (*REQUIRE_LEADER, ("token", self._token))

@@ -1,0 +1,105 @@
+"""Keeps a leader's lease alive: on its own event loop, or from a thread beside a busy one.
+
+A loop that thousands of agents keep busy may not get to read the store's answer in time, though
+all is well with it. A thread with a connection of its own does. But a lease must not outlive what
+it stands for, so the thread renews only while the loop shows that it still moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from typing import Protocol
+
+from rendezvous.errors import LeaseLost, StoreError
+from rendezvous.store.port import Renewer, Store
+from rendezvous.store.tenure import Tenure
+
+PAUSE = (0.05, 0.25)
+SIGN_OF_LIFE = 0.1
+"""Seconds between two signs of life of an event loop."""
+STALLS = 2.5
+"""A loop that has shown none for so many times the lease is taken for dead."""
+
+
+class Renewal(Protocol):
+    """One lease."""
+
+    @property
+    def tenure(self) -> Tenure:
+        """How long the lease can be relied on."""
+        ...
+
+    async def run(self) -> str:
+        """Renew until that fails, and return why; cancelled when the lease is not wanted."""
+        ...
+
+
+class LoopRenewal:
+    """On the event loop that runs everything else."""
+
+    def __init__(self, store: Store, lease: int, tenure: Tenure) -> None:
+        self.tenure = tenure
+        self._store, self._lease = store, lease
+
+    async def run(self) -> str:
+        clock = asyncio.get_running_loop().time
+        while self.tenure.held(clock()):
+            await asyncio.sleep(self.tenure.renew_at - clock())
+            while self.tenure.held(clock()) and self.tenure.renew_at <= clock():
+                asked = clock()
+                try:
+                    async with asyncio.timeout(self.tenure.ends - asked):
+                        ttl = await self._store.keep_alive(self._lease)
+                    self.tenure = Tenure(asked, ttl)
+                except LeaseLost as error:
+                    return str(error)
+                except (StoreError, TimeoutError):
+                    await asyncio.sleep(random.uniform(*PAUSE))
+        return f"the lease could not be renewed for {clock() - self.tenure.asked:.1f} s"
+
+
+class ThreadRenewal:
+    """From a thread of its own. For event loops whose time is `time.monotonic`."""
+
+    def __init__(self, renewer: Renewer, lease: int, tenure: Tenure) -> None:
+        self.tenure = tenure
+        self._renewer, self._lease = renewer, lease
+        self._alive = time.monotonic()
+        self._stop = threading.Event()
+        self._failure = ""
+
+    async def run(self) -> str:
+        thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                self._alive = time.monotonic()
+                await asyncio.sleep(SIGN_OF_LIFE)
+        finally:
+            self._stop.set()
+        return self._failure
+
+    def _renew(self) -> None:
+        try:
+            self._failure = self._renew_until_it_fails()
+        finally:
+            self._renewer.close()
+
+    def _renew_until_it_fails(self) -> str:
+        while not self._stop.wait(max(0.0, self.tenure.renew_at - time.monotonic())):
+            asked = time.monotonic()
+            if not self.tenure.held(asked):
+                return f"the lease could not be renewed for {asked - self.tenure.asked:.1f} s"
+            if (still := asked - self._alive) > STALLS * self.tenure.ttl:
+                return f"the event loop has stood still for {still:.1f} s"
+            try:
+                ttl = self._renewer.renew(self._lease, self.tenure.ends - asked)
+                self.tenure = Tenure(asked, ttl)
+            except LeaseLost as error:
+                return str(error)
+            except StoreError:
+                self._stop.wait(random.uniform(*PAUSE))
+        return "not wanted any more"
