@@ -298,8 +298,11 @@ class Elections:
         assert len((await store.list("w/")).entries) == 50
         await leader.resign()
 
-    async def test_leadership_outlasts_its_lease_while_renewed(self, store: Store) -> None:
-        leader = await elect(store, "leader", b"one", ttl=self.ttl)
+    @pytest.mark.parametrize("own_thread", [False, True], ids=["loop", "thread"])
+    async def test_leadership_outlasts_its_lease_while_renewed(
+        self, store: Store, own_thread: bool
+    ) -> None:
+        leader = await elect(store, "leader", b"one", ttl=self.ttl, own_thread=own_thread)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(leader.lost(), 2.5 * self.ttl)
         assert leader.held

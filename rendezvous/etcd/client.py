@@ -11,6 +11,7 @@ from rendezvous.etcd import methods, translate
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.connection import Connection
 from rendezvous.etcd.deadlines import Deadlines
+from rendezvous.etcd.renewer import EtcdRenewer
 from rendezvous.etcd.watch import watch
 from rendezvous.store.values import (
     Changes,
@@ -97,6 +98,9 @@ class EtcdClient:
         if answer.TTL <= 0:
             raise LeaseLost(f"lease {lease:x} has run out or was never granted")
         return answer.TTL
+
+    def renewer(self) -> EtcdRenewer:
+        return self._connection.renewer()
 
     async def time_to_live(self, lease: int) -> float:
         """Seconds left, whole ones. Raises LeaseLost."""

@@ -16,14 +16,11 @@ from rendezvous.errors import (
 )
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.deadlines import Deadlines
-from rendezvous.etcd.endpoint import Endpoint, Metadata
+from rendezvous.etcd.endpoint import PAUSE, REQUIRE_LEADER, Endpoint, Metadata
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
+from rendezvous.etcd.renewer import EtcdRenewer
 from rendezvous.etcd.verdict import Verdict, judge
 from rendezvous.wire import etcd_pb2 as wire
-
-# A member without a leader refuses at once, so that another one is asked.
-REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
-PAUSE = (0.02, 0.1)
 
 
 class Connection:
@@ -49,6 +46,12 @@ class Connection:
         self._token = ""
         self._renewing = asyncio.Lock()
         self.closed = False
+
+    def renewer(self) -> EtcdRenewer:
+        """For another thread, on a connection of its own; it begins with the member in use."""
+        ahead = [*self._endpoints[self._current :], *self._endpoints[: self._current]]
+        addresses = [endpoint.address for endpoint in ahead]
+        return EtcdRenewer(addresses, self._access, attempt=self.deadlines.attempt)
 
     @property
     def current(self) -> Endpoint:

@@ -29,6 +29,11 @@ SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FA
 
 Metadata = tuple[tuple[str, str], ...]
 
+# A member without a leader refuses at once, so that another one is asked.
+REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
+PAUSE = (0.02, 0.1)
+"""Seconds between two attempts, at random."""
+
 
 class Endpoint:
     """The channel is opened by the first call."""

@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 
 from rendezvous.errors import PermissionDenied, StoreError, StoreUnavailable
-from rendezvous.etcd.connection import PAUSE, Connection
-from rendezvous.etcd.endpoint import Endpoint, Metadata
+from rendezvous.etcd.connection import Connection
+from rendezvous.etcd.endpoint import PAUSE, Endpoint, Metadata
 from rendezvous.etcd.methods import WATCH
 from rendezvous.etcd.translate import changes, range_of
 from rendezvous.etcd.verdict import Verdict, judge

@@ -63,7 +63,9 @@ class Candidate:
         record = LeaderRecord(address=self._address).encode()
         while True:
             try:
-                leadership = await elect(self._store, LEADER, record, ttl=self._lease)
+                leadership = await elect(
+                    self._store, LEADER, record, ttl=self._lease, own_thread=True
+                )
             except StoreError as error:
                 log.error("cannot stand for election: %s", error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR)

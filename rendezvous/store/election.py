@@ -22,14 +22,19 @@ from rendezvous.errors import (
     StoreUnavailable,
 )
 from rendezvous.store.port import Store
+from rendezvous.store.renewal import PAUSE, LoopRenewal, Renewal, ThreadRenewal
 from rendezvous.store.tenure import Tenure
 from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
 
-PAUSE = (0.05, 0.25)
-
 
 async def elect(
-    store: Store, key: str, value: bytes, *, ttl: float, spread: float = 0.0
+    store: Store,
+    key: str,
+    value: bytes,
+    *,
+    ttl: float,
+    spread: float = 0.0,
+    own_thread: bool = False,
 ) -> Leadership:
     """Wait until this process leads and `key` holds `value`.
 
@@ -39,7 +44,7 @@ async def elect(
     """
     while True:
         try:
-            if leadership := await stand(store, key, value, ttl=ttl):
+            if leadership := await stand(store, key, value, ttl=ttl, own_thread=own_thread):
                 return leadership
             await _vacancy(store, key)
             await asyncio.sleep(random.uniform(0.0, spread))
@@ -47,8 +52,13 @@ async def elect(
             await _pause()
 
 
-async def stand(store: Store, key: str, value: bytes, *, ttl: float) -> Leadership | None:
-    """Try once to lead; None when another does."""
+async def stand(
+    store: Store, key: str, value: bytes, *, ttl: float, own_thread: bool = False
+) -> Leadership | None:
+    """Try once to lead; None when another does.
+
+    With `own_thread` the lease is renewed beside this event loop, if the store can do that.
+    """
     if await store.get(key) is not None:
         return None
     asked = _now()
@@ -63,29 +73,36 @@ async def stand(store: Store, key: str, value: bytes, *, ttl: float) -> Leadersh
     if token is None:
         await store.revoke(lease.id)
         return None
-    return Leadership(store, key, token, lease.id, Tenure(asked, lease.ttl))
+    tenure = Tenure(asked, lease.ttl)
+    renewer = store.renewer() if own_thread else None
+    renewal = (
+        LoopRenewal(store, lease.id, tenure)
+        if renewer is None
+        else ThreadRenewal(renewer, lease.id, tenure)
+    )
+    return Leadership(store, key, token, lease.id, renewal)
 
 
 class Leadership:
     """Being the leader, for as long as it lasts. `token` is greater than any earlier leader's."""
 
-    def __init__(self, store: Store, key: str, token: int, lease: int, tenure: Tenure) -> None:
+    def __init__(self, store: Store, key: str, token: int, lease: int, renewal: Renewal) -> None:
         self.key = key
         self.token = token
         self._store = store
         self._fence = f"{key}.fence"
         self._lease = lease
-        self._tenure = tenure
+        self._renewal = renewal
         self._sequence = token
         self._writes = 0
         self._writing = asyncio.Lock()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._renewal = asyncio.create_task(self._renew(), name=f"leadership of {key}")
+        self._renewing = asyncio.create_task(self._renew(), name=f"leadership of {key}")
 
     @property
     def held(self) -> bool:
         """Whether no other can lead yet. Turns False before the store lets another one in."""
-        return not self._end.done() and self._tenure.held(_now())
+        return not self._end.done() and self._renewal.tenure.held(_now())
 
     async def lost(self) -> str:
         """Wait for the end of this leadership and return the reason."""
@@ -154,24 +171,12 @@ class Leadership:
         return fence
 
     async def _renew(self) -> None:
-        while self.held:
-            await asyncio.sleep(self._tenure.renew_at - _now())
-            while self.held and self._tenure.renew_at <= _now():
-                asked = _now()
-                try:
-                    async with asyncio.timeout(self._tenure.ends - asked):
-                        ttl = await self._store.keep_alive(self._lease)
-                    self._tenure = Tenure(asked, ttl)
-                except LeaseLost as error:
-                    return self._lose(str(error))
-                except (StoreError, TimeoutError):
-                    await _pause()
-        self._lose(f"the lease could not be renewed for {_now() - self._tenure.asked:.1f} s")
+        self._lose(await self._renewal.run())
 
     def _lose(self, reason: str) -> None:
         if not self._end.done():
             self._end.set_result(reason)
-        self._renewal.cancel()
+        self._renewing.cancel()
 
     def _why(self) -> str:
         reason = self._end.result() if self._end.done() else "its lease may have run out"

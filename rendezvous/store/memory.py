@@ -108,6 +108,9 @@ class MemoryStore:
         held.timer = self._timer(lease, held.ttl)
         return held.ttl
 
+    def renewer(self) -> None:
+        """Its leases end on the event loop, and can't end while that stands still."""
+
     async def revoke(self, lease: int) -> None:
         self._require_open()
         self._end_lease(lease)

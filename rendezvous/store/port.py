@@ -8,6 +8,17 @@ from typing import Protocol
 from rendezvous.store.values import Changes, Compacted, Entry, Guard, Lease, Snapshot, Write
 
 
+class Renewer(Protocol):
+    """Renews leases with blocking calls, on a connection of its own. For one thread."""
+
+    def renew(self, lease: int, within: float) -> float:
+        """Seconds that the lease has from now on. Raises StoreError within `within` seconds;
+        LeaseLost when the lease is gone."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Store(Protocol):
     """A linearizable map with one revision for all keys, transactions, leases and watches.
 
@@ -53,6 +64,10 @@ class Store(Protocol):
 
     async def keep_alive(self, lease: int) -> float:
         """Renew a lease and return how many seconds it has from now on. Raises LeaseLost."""
+        ...
+
+    def renewer(self) -> Renewer | None:
+        """What renews leases from another thread; None where they need this event loop."""
         ...
 
     async def revoke(self, lease: int) -> None:

@@ -58,7 +58,19 @@ class LoopRenewal:
                     return str(error)
                 except (StoreError, TimeoutError):
                     await asyncio.sleep(random.uniform(*PAUSE))
-        return f"the lease could not be renewed for {clock() - self.tenure.asked:.1f} s"
+        return over(self.tenure, clock(), clock())
+
+
+def over(tenure: Tenure, alive: float, now: float) -> str:
+    """Why the lease is not to be renewed, with the last sign of life at `alive`; empty if it is.
+
+    Pure.
+    """
+    if now - alive > STALLS * tenure.ttl:
+        return f"the event loop has stood still for {now - alive:.1f} s"
+    if not tenure.held(now):
+        return f"the lease could not be renewed for {now - tenure.asked:.1f} s"
+    return ""
 
 
 class ThreadRenewal:
@@ -91,10 +103,8 @@ class ThreadRenewal:
     def _renew_until_it_fails(self) -> str:
         while not self._stop.wait(max(0.0, self.tenure.renew_at - time.monotonic())):
             asked = time.monotonic()
-            if not self.tenure.held(asked):
-                return f"the lease could not be renewed for {asked - self.tenure.asked:.1f} s"
-            if (still := asked - self._alive) > STALLS * self.tenure.ttl:
-                return f"the event loop has stood still for {still:.1f} s"
+            if reason := over(self.tenure, self._alive, asked):
+                return reason
             try:
                 ttl = self._renewer.renew(self._lease, self.tenure.ends - asked)
                 self.tenure = Tenure(asked, ttl)

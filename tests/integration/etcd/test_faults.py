@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +151,33 @@ async def test_a_leader_cut_off_knows_its_end_before_another_begins(etcd: EtcdSe
         await second.resign()
         await far.close()
     await near.close()
+
+
+async def test_a_leader_whose_event_loop_is_busy_leads_on(client: EtcdClient) -> None:
+    """Its loop does not turn for longer than the lease."""
+    leader = await elect(client, "leader", b"one", ttl=2.0, own_thread=True)
+    await asyncio.sleep(0.5)
+    time.sleep(3.5)  # noqa: ASYNC251
+    assert leader.held
+    assert await leader.write([Put("a", b"1")])
+    await leader.resign()
+    assert await client.get("leader") is None
+
+
+async def test_a_leader_whose_event_loop_is_dead_leads_no_more(
+    etcd: EtcdServer, client: EtcdClient
+) -> None:
+    """Its thread could renew for ever; its key goes, and when it wakes up it finds so."""
+    leader = await elect(client, "leader", b"one", ttl=2.0, own_thread=True)
+    end = time.monotonic() + PATIENCE
+    while etcd.ctl("get", "leader"):
+        assert time.monotonic() < end, "a dead loop keeps its leadership"
+        time.sleep(0.2)  # noqa: ASYNC251
+    assert not leader.held
+    with pytest.raises(Deposed):
+        await leader.write([Put("a", b"stale")])
+    assert await leader.lost()
+    await leader.resign()
 
 
 async def test_a_lease_outlives_its_server(etcd: EtcdServer, client: EtcdClient) -> None:
