@@ -19,6 +19,11 @@ RendezvousError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rendezvous.wire import rendezvous_pb2 as wire
+
 
 class RendezvousError(Exception):
     """The root of the tree."""
@@ -31,7 +36,7 @@ class ConfigurationError(RendezvousError):
 class MessageError(RendezvousError):
     """A message that can't be accepted; `code` is the wire's name for why."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: wire.Code, message: str) -> None:
         super().__init__(message)
         self.code = code
 

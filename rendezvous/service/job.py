@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rendezvous import membership as m
 from rendezvous.codec import generation_to_wire, spec_from_wire, spec_to_wire
@@ -305,8 +306,8 @@ class Job:
         return tuple(self._nodes[node].stream for node in nodes if node in self._nodes)
 
 
-def _send(streams: Iterable[int], **body: object) -> Send:
-    message = wire.ServiceMessage(**body)  # type: ignore[arg-type]
+def _send(streams: Iterable[int], **body: Any) -> Send:
+    message = wire.ServiceMessage(**body)
     return Send(tuple(streams), message.SerializeToString())
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from rendezvous.codec import BEAT
 from rendezvous.errors import MessageError, StoreError
@@ -103,7 +104,7 @@ class Service:
                 self._unreadable[run_id] = str(error)
                 continue
             keeper = self._keep(run_id, leadership)
-            keeper.run(lambda now, k=keeper, r=record: k.job.restore(r, now))  # type: ignore[misc]
+            keeper.run(partial(keeper.job.restore, record))
 
     def _keep(self, run_id: str, leadership: Leadership) -> Keeper:
         job = Job(
@@ -274,7 +275,7 @@ class Service:
             self.metrics.rejected()
             refused = wire.Refused(
                 reason=str(error),
-                code=error.code,  # type: ignore[arg-type]
+                code=error.code,
                 retryable=error.code == wire.CODE_EXHAUSTED,
             )
             return wire.ServiceMessage(refused=refused)
@@ -314,7 +315,7 @@ class Service:
             keeper.run(lambda now: keeper.job.receive(stream, message, now))
         except MessageError as error:
             self.metrics.rejected()
-            problem = wire.Problem(code=error.code, detail=str(error))  # type: ignore[arg-type]
+            problem = wire.Problem(code=error.code, detail=str(error))
             return wire.ServiceMessage(problem=problem).SerializeToString()
         return None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rendezvous.generation import Generation
+from rendezvous.timeouts import Timeouts
 from trainer.agent import Launch, Loop, Probe, Script
 from trainer.channel import REHEARSAL_VARIABLE
 from trainer.command import options
@@ -79,7 +80,11 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
                 "join_timeout": elastic.join_timeout,
                 "last_call": elastic.last_call,
                 "beat_timeout": elastic.beat_timeout,
-                "leader_grace": max(LEADER_GRACE_SECONDS, 2 * elastic.beat_timeout),
+                "leader_grace": max(
+                    LEADER_GRACE_SECONDS,
+                    2 * elastic.beat_timeout,
+                    Timeouts().least_leader_grace(elastic.max_nodes),
+                ),
                 "reconnect_grace": elastic.reconnect_grace,
                 "grow_interval": elastic.grow_interval,
                 "wait": elastic.wait,

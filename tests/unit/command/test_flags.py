@@ -11,6 +11,8 @@ from typing import get_args
 import pytest
 import yaml
 
+from rendezvous.membership import JobSpec
+from rendezvous.timeouts import Timeouts
 from trainer.agent import Loop, Script, Stream
 from trainer.command import main, options, run
 from trainer.command.flags import notices
@@ -197,6 +199,23 @@ def test_a_job_launch_takes_flags_as_overrides(
     assert launch.directory == tmp_path / "runs" / "r"
     with pytest.raises(JobError, match="rdzv-id"):
         job_launch(parse("job.yaml", "--nproc-per-node", "2", "--rdzv-endpoint", "h:1"))
+
+
+@pytest.mark.parametrize("nodes", [1, 5000])
+def test_a_new_leader_waits_for_as_many_nodes_as_the_job_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    from trainer.command.job_launch import job_launch
+
+    monkeypatch.chdir(tmp_path)
+    text = f"model: {{preset: debug}}\ntrain: {{steps: 5}}\nelastic: {{nodes: '1:{nodes}'}}\n"
+    (tmp_path / "job.yaml").write_text(text)
+    launch = job_launch(
+        parse("job.yaml", "--nproc-per-node", "2", "--rdzv-id", "r", "--rdzv-endpoint", "h:1")
+    )
+    times = {name: value for name, value in launch.membership.options.items()
+             if name in ("beat_timeout", "reconnect_grace", "leader_grace")}  # fmt: skip
+    Timeouts().check(JobSpec(max_nodes=nodes, **times))
 
 
 def test_the_command_without_words_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
