@@ -19,6 +19,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 READY = 60.0
+LEADING = "leading, with token"
 
 
 class Server:
@@ -54,9 +55,15 @@ class Etcd(Server):
 class Service(Server):
     """One replica of the rendezvous."""
 
-    def __init__(self, process: subprocess.Popen[bytes], endpoint: str, metrics: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], endpoint: str, metrics: str, log: Path
+    ) -> None:
         super().__init__(process, endpoint)
-        self._metrics = metrics
+        self._metrics, self._log = metrics, log
+
+    def leaderships(self) -> int:
+        """How often it began to lead: more than once if it ever lost its lease."""
+        return self._log.read_text(errors="replace").count(LEADING)
 
     def messages(self) -> int:
         """Sent and received so far, beats and pulses among them."""
@@ -94,9 +101,9 @@ def service(store: str, directory: Path) -> Iterator[Service]:
     port, metrics = _free_port(), _free_port()
     command = [sys.executable, "-m", "rendezvous", "serve", f"--store={store}"]
     command += [f"--listen=127.0.0.1:{port}", f"--metrics-listen=127.0.0.1:{metrics}"]
-    command += ["--lease=20"]
-    with _running(command, directory / "service.log", "leading, with token") as process:
-        yield Service(process, f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")
+    log = directory / "service.log"
+    with _running(command, log, LEADING) as process:
+        yield Service(process, f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics", log)
 
 
 @contextmanager
