@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import secrets
-import socket
 import sys
 import time
 from datetime import timedelta
@@ -17,21 +13,19 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
     RendezvousConnectionError,
-    RendezvousHandler,
     RendezvousInfo,
     RendezvousParameters,
     RendezvousTimeoutError,
 )
 
 from rendezvous.errors import ConfigurationError, RendezvousError
-from rendezvous.torchrun.attendance import FAREWELL, Attendance, Closed, Drained, Entry
-from rendezvous.torchrun.background import Background
+from rendezvous.torchrun.agent_handler import AgentHandler
+from rendezvous.torchrun.attendance import Attendance, Closed, Drained, Entry
 from rendezvous.torchrun.service_settings import ServiceSettings
-from rendezvous.torchrun.stores import agent_store_is_shared, inform, open_store
+from rendezvous.torchrun.stores import open_store
 
 log = logging.getLogger(__name__)
 
-BACKEND = "remesh"
 # A signal is heard only between two attempts to reach a store.
 ATTEMPT = 5.0
 
@@ -44,27 +38,15 @@ def create_handler(parameters: RendezvousParameters) -> ServiceHandler:
         raise ValueError(str(error)) from error
 
 
-class ServiceHandler(RendezvousHandler):
-    """One agent's. It joins with the first `next_rendezvous`."""
+class ServiceHandler(AgentHandler):
+    """It joins with the first `next_rendezvous`."""
+
+    backend = "remesh"
 
     def __init__(self, settings: ServiceSettings) -> None:
+        super().__init__(settings.run_id, settings.address)
         self._settings = settings
-        node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._attendance = Attendance(settings, node)
-        self._background = Background("rendezvous")
-        self._left = False
-        # An agent that is told to go says so, and the next generation begins at once.
-        atexit.register(self._leave)
-
-    def get_backend(self) -> str:
-        return BACKEND
-
-    def get_run_id(self) -> str:
-        return self._settings.run_id
-
-    @property
-    def use_agent_store(self) -> bool:
-        return agent_store_is_shared()
+        self._attendance = Attendance(settings, self.node)
 
     def next_rendezvous(self) -> RendezvousInfo:
         """Raises SystemExit when the node was drained, RendezvousClosedError,
@@ -75,24 +57,13 @@ class ServiceHandler(RendezvousHandler):
             if store is not None:
                 break
         generation = entry.generation
-        self._background.call(self._attendance.running(generation.number))
+        self.background.call(self._attendance.running(generation.number))
         log.info("generation %d, rank %d: %s", generation.number, entry.rank, generation.reason)
-        return inform(
-            store,
-            round=generation.number,
-            rank=entry.rank,
-            world=len(generation.members),
-            address=self._settings.address,
-        )
+        world = len(generation.members)
+        return self.inform(store, round=generation.number, rank=entry.rank, world=world)
 
     def is_closed(self) -> bool:
         return self._attendance.closed
-
-    def set_closed(self) -> None:
-        try:
-            self._background.call(self._attendance.close())
-        except RendezvousError as error:
-            raise RendezvousConnectionError(str(error)) from error
 
     def num_nodes_waiting(self) -> int:
         """1 when the agent shall restart its workers in another generation; asks nobody."""
@@ -104,17 +75,17 @@ class ServiceHandler(RendezvousHandler):
         error = sys.exception()
         try:
             if error is None:
-                self._background.call(self._attendance.finish())
+                self.background.call(self._attendance.finish())
             elif isinstance(error, ChildFailedError):
-                self._background.call(self._attendance.give_up("its workers failed for good"))
+                self.background.call(self._attendance.give_up("its workers failed for good"))
         finally:
-            self._leave()
+            self.leave()
         return True
 
     def _enter(self) -> Entry:
         settings = self._settings
         try:
-            return self._background.call(self._attendance.enter())
+            return self.background.call(self._attendance.enter())
         except Closed as error:
             raise RendezvousClosedError(f"{settings.run_id}: {error}") from error
         except Drained as error:
@@ -148,13 +119,8 @@ class ServiceHandler(RendezvousHandler):
             store.set_timeout(timedelta(seconds=self._settings.read_timeout))
             return store
 
-    def _leave(self) -> None:
-        if self._left:
-            return
-        self._left = True
-        atexit.unregister(self._leave)
-        try:
-            self._background.call(self._attendance.leave(), timeout=FAREWELL)
-        except TimeoutError:
-            log.warning("left without a word: no service answers")
-        self._background.close()
+    async def _close(self) -> None:
+        await self._attendance.close()
+
+    async def _part(self) -> None:
+        await self._attendance.leave()

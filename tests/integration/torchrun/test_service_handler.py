@@ -44,7 +44,7 @@ async def make(service: ServiceProcess) -> AsyncIterator[Make]:
 
     yield make
     for handler in handlers:
-        await asyncio.to_thread(handler._leave)
+        await asyncio.to_thread(handler.leave)
 
 
 async def entered(*handlers: ServiceHandler) -> list[RendezvousInfo]:
