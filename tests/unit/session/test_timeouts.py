@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from rendezvous.errors import ConfigurationError
@@ -51,3 +55,15 @@ def test_a_large_job_needs_more_patience_with_a_new_leader() -> None:
         timeouts.check(JobSpec(max_nodes=10_000))
     grace = timeouts.least_leader_grace(10_000)
     timeouts.check(JobSpec(max_nodes=10_000, leader_grace=grace))
+
+
+def test_the_documentation_tells_these_defaults():
+    text = (Path(__file__).parents[3] / "docs" / "rendezvous.md").read_text()
+    rows = re.findall(
+        r"^\|[^|]+\| ([\d.]+) s[^|]*\| `(Timeouts|JobSpec)\.(\w+)`", text, re.MULTILINE
+    )
+    told = {(owner, name): float(seconds) for seconds, owner, name in rows}
+    owners = {"Timeouts": Timeouts(), "JobSpec": JobSpec()}
+    assert told == {(owner, name): getattr(owners[owner], name) for owner, name in told}
+    missing = {field.name for field in fields(Timeouts)} - {name for _, name in told}
+    assert missing == set(), "a timeout that the table does not tell"
