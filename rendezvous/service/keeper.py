@@ -39,16 +39,20 @@ class Keeper:
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._over = False
         self.ended_at: float | None = None
 
     def run(self, decide: Callable[[float], Sequence[Action]]) -> None:
         """Let the job decide, and act on it. Whatever `decide` raises is raised."""
+        if self._over:
+            return
         self._waiting.extend(decide(self._loop.time()))
         self._advance()
         self._arm()
 
     def close(self) -> None:
         """Do nothing more: another leads, or the service stops."""
+        self._over = True
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -62,6 +66,8 @@ class Keeper:
 
     def beat(self, stream: int) -> None:
         # A beat only puts deadlines off, so the timer may stand.
+        if self._over:
+            return
         if actions := self.job.beat(stream, self._loop.time()):
             self._waiting.extend(actions)
             self._advance()
@@ -101,7 +107,9 @@ class Keeper:
                     log.error("job %s: the store refuses a write: %s", self.job.run_id, error)
                     await asyncio.sleep(PAUSE_WHEN_REFUSED)
         except Deposed as error:
+            # The job knows more than the store does, and must not tell anybody.
             log.warning("job %s: %s", self.job.run_id, error)
+            self._over = True
             self._waiting.clear()
             return
         finally:

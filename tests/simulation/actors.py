@@ -50,6 +50,7 @@ def simulated_time(rng: random.Random) -> Iterator[None]:
         patch(f"{session}.random", SimpleNamespace(Random=chance)),
         patch(f"{session}.secrets", SimpleNamespace(token_bytes=rng.randbytes)),
         patch("rendezvous.store.election.random", rng),
+        patch("rendezvous.store.renewal.random", rng),
     ):
         yield
 
