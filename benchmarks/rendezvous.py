@@ -59,23 +59,23 @@ async def measure_once(
     async with Crowd(
         service.endpoint, size, per_channel=per_channel, beat_timeout=PATIENT_BEATS
     ) as crowd:
-        revision, messages, cpu = etcd.revision(), service.messages(), service.cpu_seconds()
+        messages, cpu = service.messages(), service.cpu_seconds()
         storm = await crowd.storm()
         last_join = await crowd.last_join()
         first = {
             "seconds": storm + last_join,
             "after_last_join": last_join,
             "messages": await asyncio.to_thread(service.messages) - messages,
-            "etcd_writes": etcd.revision() - revision,
+            "etcd_writes": etcd.writes(crowd.run_id),
             "service_cpu": service.cpu_seconds() - cpu,
         }
         await crowd.ready()
-        revision, messages = etcd.revision(), service.messages()
+        writes, messages = etcd.writes(crowd.run_id), service.messages()
         seconds = await crowd.loss()
         after_loss = {
             "seconds": seconds,
             "messages": await asyncio.to_thread(service.messages) - messages,
-            "etcd_writes": etcd.revision() - revision,
+            "etcd_writes": etcd.writes(crowd.run_id) - writes,
         }
         return {
             "first": first,

@@ -137,6 +137,8 @@ def _main() -> None:
             continue
         count.update(reads=0, writes=0, failed=0)
         if request["run"] != run:
+            for former in agents:
+                former._stop_heartbeats()
             run, agents = request["run"], [agent(request) for _ in range(request["share"])]
         elif request["replace"]:
             gone = agents.pop()

@@ -15,6 +15,7 @@ from rendezvous.session import (
     Disconnected,
     GenerationBegan,
     NodeIdentity,
+    Operator,
     Refused,
     Session,
     Spare,
@@ -39,6 +40,7 @@ class Crowd:
 
     def __init__(self, endpoint: str, size: int, *, per_channel: int, beat_timeout: float) -> None:
         self.size = size
+        self._endpoint = endpoint
         self._reached: dict[int, int] = {}
         self._welcome = 0
         self._changed = asyncio.Event()
@@ -50,7 +52,7 @@ class Crowd:
             beat_timeout=beat_timeout,
             leader_grace=max(5.0, beat_timeout, Timeouts().least_leader_grace(size)),
         )
-        run_id = f"crowd-{size}-{time.time_ns()}"
+        self.run_id = f"crowd-{size}-{time.time_ns()}"
         pools = [Channels() for _ in range(-(-size // per_channel))]
         for pool in pools:
             self._stack.push_async_callback(pool.close)
@@ -58,7 +60,7 @@ class Crowd:
             Agent(
                 Session(
                     [endpoint],
-                    run_id=run_id,
+                    run_id=self.run_id,
                     node=NodeIdentity(
                         node=f"node-{i:05d}",
                         slots=8,
@@ -77,6 +79,9 @@ class Crowd:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Or the job would go on losing members while the next crowd is measured.
+        async with Operator([self._endpoint], deadline=PATIENCE) as operator:
+            await operator.stop(self.run_id, reason="measured")
         await asyncio.gather(*(self._end(agent) for agent in self.agents if agent.task))
         await self._stack.aclose()
 

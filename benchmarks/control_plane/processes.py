@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from rendezvous.service.records import job_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 READY = 60.0
@@ -41,15 +44,21 @@ class Etcd(Server):
     """One member that syncs every write to its disk."""
 
     def revision(self) -> int:
-        command = [_binary("etcdctl"), f"--endpoints={self.endpoint}"]
+        """Grows by one with each transaction that writes."""
+        told = self._ctl("endpoint", "status")
+        return int(told[0]["Status"]["header"]["revision"])
+
+    def writes(self, run_id: str) -> int:
+        """How often the job's record was written. Other jobs may end meanwhile, and write too."""
+        entries = self._ctl("get", job_key(run_id)).get("kvs", [])
+        return int(entries[0]["version"]) if entries else 0
+
+    def _ctl(self, *arguments: str) -> Any:
+        command = [_binary("etcdctl"), f"--endpoints={self.endpoint}", *arguments]
         told = subprocess.run(
-            [*command, "endpoint", "status", "--write-out=json"],
-            capture_output=True,
-            check=True,
-            timeout=READY,
+            [*command, "--write-out=json"], capture_output=True, check=True, timeout=READY
         )
-        (status,) = json.loads(told.stdout)
-        return int(status["Status"]["header"]["revision"])
+        return json.loads(told.stdout)
 
 
 class Service(Server):

@@ -138,8 +138,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=Timeouts().lease,
         metavar="SECONDS",
-        help="how long a leader that vanishes keeps others out (default: %(default)s); a service "
-        "that thousands of agents may join at once needs 20, or it can't renew it meanwhile",
+        help="how long a leader that vanishes keeps others out (default: %(default)s)",
     )
     parser.add_argument("--store-tls-ca", metavar="FILE", help="who signed etcd's certificates")
     parser.add_argument("--store-tls-cert", metavar="FILE", help="own certificate for etcd")
