@@ -30,11 +30,17 @@ def merge(base: Any, patch: Any) -> Any:
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
-        elif key in MERGE_KEYS and isinstance(value, Sequence) and not isinstance(value, str):
+        elif key in MERGE_KEYS and _all_named(value, MERGE_KEYS[key]):
             merged[key] = _merge_named(merged.get(key) or [], value, MERGE_KEYS[key])
         else:
             merged[key] = merge(merged.get(key), value)
     return merged
+
+
+def _all_named(items: Any, key: str) -> bool:
+    """Whether it is a list of things that have names to merge them by."""
+    listed = isinstance(items, Sequence) and not isinstance(items, str)
+    return listed and all(isinstance(item, Mapping) and item.get(key) is not None for item in items)
 
 
 def _merge_named(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:

@@ -53,6 +53,10 @@ JSON = st.recursive(
 )
 
 
+def test_a_list_of_things_without_names_is_replaced():
+    assert merge({"env": [{"name": "A"}]}, {"env": [False]}) == {"env": [False]}
+
+
 @given(st.dictionaries(st.text(max_size=3), JSON))
 def test_a_patch_over_itself_changes_nothing(value):
     assert merge(value, value) == value
