@@ -164,7 +164,7 @@ def measure(world: int, total: int, rounds: int, base: Path) -> dict[str, Any]:
         text = "".join(
             f"{'-' if cell is None else format(cell['median'], '.3f'):>10}" for cell in row
         )
-        print(f"{way:>12}{text}")
+        print(f"{way:>12}{text}", flush=True)
     return {"ranks": world, "bytes": total, "ways": ways, "ratios": ratios(ways)}
 
 
