@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.integration.checkpoint.flaky import flaky
 from tests.integration.checkpoint.s3 import s3_server
 from trainer.checkpoint import Checkpointer, log
 from trainer.checkpoint.keep import Keep
@@ -19,9 +20,14 @@ from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_server("remesh-test"):
-        yield "s3://remesh-test"
+def endpoint() -> Iterator[str]:
+    with s3_server("remesh-test") as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> str:
+    return "s3://remesh-test"
 
 
 @pytest.fixture
@@ -98,3 +104,21 @@ def test_save_load_fence_and_keep(url: str, tmp_path: Path) -> None:
     assert loaded is not None
     assert (loaded.version, loaded.values) == (40, {"cursor": 40})
     assert all(torch.equal(target[name], state[name]) for name in state)
+
+
+def test_connections_that_break_are_tried_again(url: str, endpoint: str) -> None:
+    state = {f"w{index}": torch.randn(3 << 20) for index in range(6)}
+    with flaky(endpoint) as wire:
+        options = {"client_kwargs": {"endpoint_url": wire.endpoint}}
+        checkpointer = Checkpointer(
+            url, identity={}, rank=0, world_size=1, generation=1, storage_options=options
+        )
+        checkpointer.save(1, state, {})
+        found = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        assert checkpointer.load(found) is not None
+        assert wire.cuts > 0
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    with pytest.raises(CheckpointError, match=r"reached|connect"):
+        checkpointer.save(2, state, {})
+    direct = Checkpointer(url, identity={}, rank=0, world_size=1, generation=2)
+    assert direct.newest_version() == 1
