@@ -6,6 +6,7 @@ Imports no torch: memory comes as numpy arrays of bytes.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,11 +77,12 @@ def read(store: Store, manifest: Manifest, wanted: Iterable[Wanted], *, threads:
     """
     pieces = [piece for item in wanted for piece in _pieces(manifest, item)]
     pieces.sort(key=lambda piece: piece.position)
+    scratch = _Scratch()
 
     def read_one(piece: _Straight | _Strided) -> int:
         if isinstance(piece, _Straight):
-            return _read_range(store, manifest, piece)
-        return _read_strided(store, manifest, piece)
+            return _read_straight(store, manifest, piece, scratch)
+        return _read_strided(store, manifest, piece, scratch)
 
     files = sorted({piece.chunk.file for piece in pieces})
     with ThreadPoolExecutor(threads) as pool:
@@ -135,35 +137,59 @@ def _pieces(manifest: Manifest, wanted: Wanted) -> Iterator[_Straight | _Strided
             first, last = (edge * size for edge in span(chunk.box.sizes, source))
             length = chunk.box.volume * size
             at = span(wanted.box.sizes, into)[0] * size - first
-            edges = [first, *range(first // slab * slab + slab, last, slab), last]
-            for low, high in pairwise(edges):
+            for low, high in pairwise(_edges(first, last, length, manifest.block, slab)):
                 yield _Straight(chunk, length, low, high, wanted.target[at + low : at + high])
             continue
         for part in cut_rows(common, -(-common.volume * size // SLAB_BYTES)):
             yield _Strided(chunk, size, within(part, chunk.box), wanted, within(part, wanted.box))
 
 
-def _read_range(store: Store, manifest: Manifest, piece: _Straight) -> int:
-    """Read bytes of a chunk; where they end amid a block, the rest of it is read to verify it."""
+def _edges(first: int, last: int, length: int, block: int, slab: int) -> list[int]:
+    """Where to cut bytes `first` to `last` of a chunk: at slabs, and where whole blocks begin and
+    end, so that all but what lies at the two ends can be read into place."""
+    inner = set(range(first // slab * slab + slab, last, slab))
+    inner.add(-(-first // block) * block)
+    if last != length:
+        inner.add(last // block * block)
+    return [first, *sorted(edge for edge in inner if first < edge < last), last]
+
+
+class _Scratch(threading.local):
+    """Memory that a thread uses again and again; fresh pages cost as much as reading into them."""
+
+    def __init__(self) -> None:
+        self._data = np.empty(0, dtype=np.uint8)
+
+    def take(self, size: int) -> Bytes:
+        if len(self._data) < size:
+            self._data = np.empty(size, dtype=np.uint8)
+        return self._data[:size]
+
+
+def _blocks(manifest: Manifest, first: int, last: int, length: int) -> tuple[int, int]:
+    """The whole blocks of a chunk that cover these bytes of it: what has to be read to verify."""
     block = manifest.block
-    low = piece.first // block * block
-    high = min(-(-piece.last // block) * block, piece.length)
+    return first // block * block, min(-(-last // block) * block, length)
+
+
+def _read_straight(store: Store, manifest: Manifest, piece: _Straight, scratch: _Scratch) -> int:
+    low, high = _blocks(manifest, piece.first, piece.last, piece.length)
     if (low, high) == (piece.first, piece.last):
         read_blocks(store, manifest, piece.chunk, low, piece.target)
     else:
-        data = np.empty(high - low, dtype=np.uint8)
+        data = scratch.take(high - low)
         read_blocks(store, manifest, piece.chunk, low, data)
         piece.target[:] = data[piece.first - low : piece.last - low]
     return high - low
 
 
-def _read_strided(store: Store, manifest: Manifest, piece: _Strided) -> int:
+def _read_strided(store: Store, manifest: Manifest, piece: _Strided, scratch: _Scratch) -> int:
     first, last = (edge * piece.size for edge in span(piece.chunk.box.sizes, piece.source))
-    data = np.empty(last - first, dtype=np.uint8)
-    length = piece.chunk.box.volume * piece.size
-    count = _read_range(store, manifest, _Straight(piece.chunk, length, first, last, data))
-    _copy_box(data, piece)
-    return count
+    low, high = _blocks(manifest, first, last, piece.chunk.box.volume * piece.size)
+    data = scratch.take(high - low)
+    read_blocks(store, manifest, piece.chunk, low, data)
+    _copy_box(data[first - low : last - low], piece)
+    return high - low
 
 
 def _copy_box(data: Bytes, piece: _Strided) -> None:
