@@ -5,8 +5,10 @@ that all of them see the same machine. This process plays the agent: it imports 
 what the ranks have staged.
 
     stall     seconds for which a save stops a rank that does nothing else (limit: a memory copy)
-    lost      seconds by which a training loop with a save, until the checkpoint is durable, is
-              longer than the same steps without; every rank keeps one core busy
+    blocked   seconds for which a training loop's thread is held by a save whose copy goes on
+              while the next step computes; every rank keeps one core busy
+    lost      seconds by which that loop, until the checkpoint is durable, takes longer than as many
+              steps without a save; below the noise of the steps it may come out negative
     durable   seconds until the checkpoint is on the disk (limit: a plain parallel write and fsync,
               through the page cache or past it, whichever is faster)
     load      seconds to read it in the mesh that wrote it, from the disk (limit: a plain parallel
@@ -43,7 +45,7 @@ from trainer.checkpoint.writer import BackgroundWriter, Outcome  # noqa: E402
 
 WAYS = ("remesh", "dcp_async", "dcp", "torch_save", "limit")
 IN_TRAINING = ("remesh", "dcp_async", "dcp", "limit")
-COLUMNS = ("stall", "lost", "durable", "load", "warm", "reshard", "peak")
+COLUMNS = ("stall", "blocked", "lost", "durable", "load", "warm", "reshard", "peak")
 WARM_UP = 1
 
 
@@ -118,16 +120,18 @@ def summary(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     }
 
 
-def ratios(ways: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
-    def over(a: tuple[str, str], b: tuple[str, str]) -> float:
-        return round(ways[a[0]][a[1]]["median"] / max(ways[b[0]][b[1]]["median"], 1e-4), 2)
+def ratios(ways: dict[str, dict[str, dict[str, float]]]) -> dict[str, float | None]:
+    def over(a: tuple[str, str], b: tuple[str, str]) -> float | None:
+        above, below = (ways[way][key]["median"] for way, key in (a, b))
+        return round(above / below, 2) if below > 0 else None
 
     return {
         "stall_over_copy": over(("remesh", "stall"), ("limit", "stall")),
         "lost_over_copy": over(("remesh", "lost"), ("limit", "stall")),
         "dcp_stall_over_stall": over(("dcp", "stall"), ("remesh", "stall")),
+        "dcp_blocked_over_blocked": over(("dcp", "blocked"), ("remesh", "blocked")),
+        "dcp_async_blocked_over_blocked": over(("dcp_async", "blocked"), ("remesh", "blocked")),
         "dcp_lost_over_lost": over(("dcp", "lost"), ("remesh", "lost")),
-        "dcp_async_lost_over_lost": over(("dcp_async", "lost"), ("remesh", "lost")),
         "durable_over_write": over(("remesh", "durable"), ("limit", "durable")),
         "load_over_read": over(("remesh", "load"), ("limit", "load")),
         "warm_load_over_read": over(("remesh", "warm"), ("limit", "warm")),
@@ -165,6 +169,7 @@ def measure(world: int, total: int, rounds: int, base: Path) -> dict[str, Any]:
             f"{'-' if cell is None else format(cell['median'], '.3f'):>10}" for cell in row
         )
         print(f"{way:>12}{text}", flush=True)
+    print(json.dumps(ratios(ways)), flush=True)
     return {"ranks": world, "bytes": total, "ways": ways, "ratios": ratios(ways)}
 
 

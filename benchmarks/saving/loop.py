@@ -35,9 +35,10 @@ class Loop:
     ) -> dict[str, float]:
         """Save after a step; seconds lost over all steps until `done`, and seconds in the calls.
 
-        `land` is called before the next step would change the state.
+        `land` is called before the next step would change the state. A usual step is the mean of
+        some before and some after.
         """
-        usual = sum(self._step() for _ in range(LEAST_STEPS)) / LEAST_STEPS
+        usual = sum(self._step() for _ in range(LEAST_STEPS))
         whole = time.perf_counter()
         self._step()
         blocked = -time.perf_counter()
@@ -53,7 +54,9 @@ class Loop:
                 blocked += time.perf_counter()
             if steps > LEAST_STEPS and self._all(done()):
                 break
-        return {"lost": time.perf_counter() - whole - steps * usual, "blocked": blocked}
+        whole = time.perf_counter() - whole
+        usual = (usual + sum(self._step() for _ in range(LEAST_STEPS))) / (2 * LEAST_STEPS)
+        return {"lost": whole - steps * usual, "blocked": blocked}
 
     def _step(self) -> float:
         begin = time.perf_counter()
