@@ -201,7 +201,9 @@ def _is_damaged(found: Found, as_json: bool) -> bool:
             _say(f"damaged: {item.tensor or 'header'}: {item.fault}")
         total = size_text(_tensor_bytes(found))
         count = len(found.manifest.tensors)
-        outcome = f"{len(damage)} damaged" if damage else f"whole: {count} tensors, {total}"
+        outcome = (
+            f"not whole: {len(damage)} damaged" if damage else f"whole: {count} tensors, {total}"
+        )
         _say(f"version {version} is {outcome}")
     return bool(damage)
 
