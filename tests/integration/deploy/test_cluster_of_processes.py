@@ -158,8 +158,8 @@ def test_a_machine_is_deleted(site, undisturbed, target):
 @pytest.mark.timeout(400)
 @TARGETS
 def test_an_agent_is_killed_in_its_pod(site, undisturbed, target):
-    """1. The kernel ends the container, as when it is out of memory. 2. A Job counts it and replaces
-    the pod; a Deployment's pod starts it again under the same name. 3. The job goes on."""
+    """1. The kernel ends the container, as when it is out of memory. 2. A Job counts it and
+    replaces the pod; a Deployment's pod starts it again by the same name. 3. The job goes on."""
     site.submit(target, 2)
     site.train_on(2)
     victim = site.agents[0]
