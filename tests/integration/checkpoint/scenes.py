@@ -194,3 +194,22 @@ def load_replicas(rank: int, world: int, *, directory: str, hosts: list[str]) ->
     loaded = reader.load(found)
     assert loaded is not None
     return {"bytes": loaded.bytes, "wrong": wrong(found)}
+
+
+def load_damaged_replicas(rank: int, world: int, *, directory: str, hosts: list[str]) -> list[Any]:
+    """Save twice, alter a byte that one rank alone will read, and load as if on these hosts."""
+    first = {"w": torch.zeros(2048, 2048), "v": torch.zeros(2048, 1024)}
+    fill(first)
+    writer = checkpointer(directory, rank, world)
+    writer.save(1, first, {})
+    writer.save(2, {name: tensor + 1 for name, tensor in first.items()}, {})
+    if rank == 0:
+        *_, last = sorted(Path(directory).glob("data/v00000002-*/*.safetensors"))
+        data = bytearray(last.read_bytes())
+        data[-1] ^= 1
+        last.write_bytes(data)
+    dist.barrier()
+    found = {name: torch.full_like(tensor, -1) for name, tensor in first.items()}
+    loaded = checkpointer(directory, rank, world, read_only=True, host=hosts[rank]).load(found)
+    assert loaded is not None
+    return [loaded.version, len(loaded.damaged), wrong(found)]

@@ -95,6 +95,13 @@ def test_replicas_on_several_hosts_read_a_part_each_and_exchange_it(
     assert [answer["bytes"] for answer in together] == [whole] * 4
 
 
+def test_what_one_replica_finds_damaged_none_of_them_takes(ranks: Ranks, tmp_path: Path) -> None:
+    answers = ranks.run(
+        f"{SCENES}:load_damaged_replicas", 3, directory=str(tmp_path / "c"), hosts=[*"abc"]
+    )
+    assert answers == [[1, 1, []]] * 3
+
+
 def test_state_dicts_outside_a_job(ranks: Ranks, tmp_path: Path) -> None:
     for answer in ranks.run(f"{SCENES}:outside_a_job", 2, directory=str(tmp_path / "c")):
         assert answer == [3, 7, True, True]
