@@ -27,10 +27,12 @@ class Need:
 class Offer:
     """State of one version that `rank` can read: its own from before, or a mirror on its node.
 
+    `made_in` is the generation that made the version: one that was made twice is not the same.
     `key` tells the offers of one rank apart.
     """
 
     version: int
+    made_in: int
     rank: int
     node: str
     kind: Kind
@@ -43,6 +45,7 @@ class Recovery:
     """The state to go on from, and how it gets where it is needed."""
 
     version: int
+    made_in: int
     source: Literal["peers", "mirror"]
     moves: tuple[Move, ...]
 
@@ -50,12 +53,15 @@ class Recovery:
 def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -> Recovery | None:
     """The newest version past `above` that the offers hold whole; None when there is none.
 
+    Of a version that was made twice, the later one; they are never put together.
+
     `above` is the version that storage has to be older than for memory to be worth taking.
     Each box comes from the nearest offer: the rank itself, its node, then the other nodes by
     turns, so that no survivor serves everybody.
     """
-    for version in sorted({offer.version for offer in offers if offer.version > above})[::-1]:
-        candidates = [offer for offer in offers if offer.version == version]
+    known = {(offer.version, offer.made_in) for offer in offers if offer.version > above}
+    for version, made_in in sorted(known, reverse=True):
+        candidates = [o for o in offers if (o.version, o.made_in) == (version, made_in)]
         moves = _cover(needs, candidates)
         if moves is not None:
             used = {(move.source, move.key) for move in moves}
@@ -63,7 +69,10 @@ def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -
                 offer.kind == "mirror" and (offer.rank, offer.key) in used for offer in candidates
             )
             return Recovery(
-                version=version, source="mirror" if mirrored else "peers", moves=tuple(moves)
+                version=version,
+                made_in=made_in,
+                source="mirror" if mirrored else "peers",
+                moves=tuple(moves),
             )
     return None
 

@@ -30,7 +30,8 @@ class Wish:
 class Verdict:
     """What all ranks agree on: `loss` is the mean over the global batch, in nats a token.
 
-    `bad` says why the update has to be left out; see numbers.py.
+    `bad` says why the update has to be left out; see numbers.py. `generation` is the one whose
+    gradients it is about.
     """
 
     loss: float
@@ -38,6 +39,7 @@ class Verdict:
     leave: bool = False
     save: bool = False
     bad: str | None = None
+    generation: int = 0
 
 
 def agree(

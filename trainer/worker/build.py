@@ -28,6 +28,7 @@ class Training:
         device: torch.device,
         *,
         pieces: int,
+        generation: int,
     ) -> None:
         self.job = job
         self.mesh = mesh
@@ -61,6 +62,7 @@ class Training:
             job.train,
             parameters,
             device,
+            generation=generation,
             facts={"seed": job.run.seed, "pieces": pieces},
             samples_per_step=self.samples_per_step,
         )

@@ -199,6 +199,7 @@ def _held(past: State) -> Held:
         key="past",
         kind="worker",
         version=past.version,
+        made_in=past.made_in,
         tensors=past.local,
         values=past.values(),
     )

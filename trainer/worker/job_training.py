@@ -111,7 +111,13 @@ class _Passage:
         # A step that some rank saw agreed on, but not all, counts.
         agreed = roll_forward(around.past, seat.exchange)
         training = Training(
-            around.job, around.spec, around.batches, seat.mesh, seat.device, pieces=around.pieces
+            around.job,
+            around.spec,
+            around.batches,
+            seat.mesh,
+            seat.device,
+            pieces=around.pieces,
+            generation=seat.generation,
         )
         if agreed is not None:
             self._report_again(training, *agreed)

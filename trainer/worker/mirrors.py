@@ -45,6 +45,7 @@ def _read(path: Path) -> list[Held]:
             key=str(path),
             kind="mirror",
             version=staged["version"],
+            made_in=int(staged["values"].get("made_in", 0)),
             tensors=tensors,
             values=staged["values"],
             unchanged=unchanged,

@@ -31,6 +31,7 @@ class Held:
     kind: Kind
     version: int
     tensors: Holdings
+    made_in: int
     values: Mapping[str, Any]
     unchanged: Callable[[], bool] = lambda: True
     """Whether it still holds what it held when it was found."""
@@ -104,6 +105,7 @@ def _agree(
                     "key": item.key,
                     "kind": item.kind,
                     "version": item.version,
+                    "made_in": item.made_in,
                     "boxes": _boxes(item.tensors),
                     "values": item.values,
                 }
@@ -117,7 +119,8 @@ def _agree(
         values = None
         if recovery is not None:
             items = (item for said in gathered for item in said["held"])
-            values = latest(i["values"] for i in items if i["version"] == recovery.version)
+            chosen = (recovery.version, recovery.made_in)
+            values = latest(i["values"] for i in items if (i["version"], i["made_in"]) == chosen)
         answers = [_answer(recovery, values, rank) for rank in range(exchange.world_size)]
     answer = exchange.scatter(answers)
     if answer is None:
@@ -126,7 +129,9 @@ def _agree(
         Move(name=name, box=_box(box), source=source, key=key, target=into)
         for name, box, source, key, into in answer["moves"]
     )
-    recovery = Recovery(version=answer["version"], source=answer["source"], moves=moves)
+    recovery = Recovery(
+        version=answer["version"], made_in=answer["made_in"], source=answer["source"], moves=moves
+    )
     return recovery, answer["values"]
 
 
@@ -138,6 +143,7 @@ def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
     offers = [
         Offer(
             version=item["version"],
+            made_in=item["made_in"],
             rank=rank,
             node=said["node"],
             kind=item["kind"],
@@ -155,6 +161,7 @@ def _answer(recovery: Recovery | None, values: Any, rank: int) -> dict[str, Any]
         return None
     return {
         "version": recovery.version,
+        "made_in": recovery.made_in,
         "source": recovery.source,
         "values": values,
         "moves": [

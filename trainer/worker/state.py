@@ -26,6 +26,8 @@ class State(Protocol):
     """What training changes, as one rank holds it; `version` counts the steps it has seen."""
 
     version: int
+    made_in: int
+    """The generation that made the version; one that is made anew later is another one."""
 
     @property
     def local(self) -> Mapping[str, LocalTensor]:
@@ -46,7 +48,7 @@ class ModelState:
 
     `version` counts the optimizer steps the state has seen. `gradients_whole` says that this
     rank has computed all its pieces of the next one; `verdict` that all ranks have. `made_by`
-    is the verdict that made the present version.
+    is the verdict that made the present version. Steps are computed in `generation`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ModelState:
         parameters: Mapping[str, nn.Parameter],
         device: torch.device,
         *,
+        generation: int,
         facts: Mapping[str, Any],
         samples_per_step: int,
     ) -> None:
@@ -65,7 +68,9 @@ class ModelState:
         self.parameters = dict(parameters)
         self._shards = {name: shard_of(parameter) for name, parameter in parameters.items()}
         self.optimizer = make_optimizer(train.optimizer, self._shards, device)
+        self.generation = generation
         self.version = 0
+        self.made_in = 0
         self.gradients_whole = False
         self.verdict: Verdict | None = None
         self.made_by: Verdict | None = None
@@ -86,6 +91,7 @@ class ModelState:
         """Every random key follows from these and the job."""
         return {
             "version": self.version,
+            "made_in": self.made_in,
             "sample": self.version * self._samples_per_step,
             **self._facts,
             "numbers": self.numbers.plain(),
@@ -94,6 +100,7 @@ class ModelState:
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version."""
         self.version, self.made_by = version, None
+        self.made_in = int(values.get("made_in", 0))
         self.numbers = Numbers.of(values.get("numbers", {}))
         set_optimizer_step(self.optimizer, version - self.numbers.skipped)
 
@@ -108,7 +115,7 @@ class ModelState:
     def judged(self, verdict: Verdict) -> Verdict:
         """The verdict on the next step, with what is bad about its numbers."""
         bad = self.numbers.judge(self.version + 1, verdict.loss, verdict.norm, self._train.spike)
-        return replace(verdict, bad=bad)
+        return replace(verdict, bad=bad, generation=self.generation)
 
     def apply(self, verdict: Verdict) -> None:
         """Clip and update this rank's shards; a step with bad numbers updates nothing.
@@ -125,7 +132,7 @@ class ModelState:
             condemn = train.on_bad_numbers == "rollback"
             self.numbers = self.numbers.after_bad(step, condemn=condemn)
         self.drop_gradients()
-        self.version = step
+        self.version, self.made_in = step, verdict.generation
         self.gradients_whole = False
         self.verdict, self.made_by = None, verdict
 

@@ -2,11 +2,13 @@
 
 A step commits with its verdict: who has it knows that every rank has whole gradients. So when
 any survivor has it, applied or not, all survivors apply it here; when none has, all forget the
-gradients. Either way they come out with one version.
+gradients. Either way they come out with one version. A verdict is about the gradients of one
+generation: who comes back after having been given up holds others, and applies nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from trainer.checkpoint.exchange import Exchange
@@ -24,9 +26,15 @@ def roll_forward(past: ModelState | None, exchange: Exchange) -> tuple[int, Verd
     if found is None:
         return None
     version, verdict = found
-    if past is not None and past.version == version - 1 and past.gradients_whole:
+    if past is not None and _waits_for(past, version, verdict):
         past.apply(verdict)
     return found
+
+
+def _waits_for(past: ModelState, version: int, verdict: Verdict) -> bool:
+    """Whether the verdict is about the gradients that it holds."""
+    next_one = (past.version + 1, past.generation)
+    return past.gradients_whole and next_one == (version, verdict.generation)
 
 
 def newest_verdict(reports: list[dict[str, Any]]) -> tuple[int, Verdict] | None:
@@ -39,13 +47,13 @@ def newest_verdict(reports: list[dict[str, Any]]) -> tuple[int, Verdict] | None:
     ]
     if not known:
         return None
-    version, (loss, norm, bad) = max(known, key=lambda found: found[0])
-    return version, Verdict(loss=loss, norm=norm, bad=bad)
+    version, verdict = max(known, key=lambda found: (found[0], found[1]["generation"]))
+    return version, Verdict(**verdict)
 
 
 def _report(past: ModelState) -> dict[str, Any]:
-    def plain(verdict: Verdict | None) -> list[float | str | None] | None:
-        return None if verdict is None else [verdict.loss, verdict.norm, verdict.bad]
+    def plain(verdict: Verdict | None) -> dict[str, Any] | None:
+        return None if verdict is None else asdict(verdict)
 
     return {
         "version": past.version,

@@ -30,7 +30,7 @@ def one_step(job: Job) -> None:
     try:
         mesh = init_device_mesh("cpu", (1, 1, 1, 1), mesh_dim_names=DIMS)
         spec, batches = build_spec(job), open_batches(job, pieces=job.pieces())
-        training = Training(job, spec, batches, mesh, CPU, pieces=job.pieces())
+        training = Training(job, spec, batches, mesh, CPU, pieces=job.pieces(), generation=1)
         training.initialize(spec)
         train_step(training, wish=Wish(), at=lambda point: None)
     finally:

@@ -24,11 +24,20 @@ def offer(
     box: Box,
     *,
     version: int = 7,
+    made_in: int = 1,
     node: str = "a",
     kind: str = "worker",
     key: str = "past",
 ) -> Offer:
-    return Offer(version=version, rank=rank, node=node, kind=kind, key=key, boxes={"w": [box]})
+    return Offer(
+        version=version,
+        made_in=made_in,
+        rank=rank,
+        node=node,
+        kind=kind,
+        key=key,
+        boxes={"w": [box]},
+    )
 
 
 def test_survivors_keep_their_own_shards_and_nothing_crosses_the_wire():
@@ -61,6 +70,22 @@ def test_a_replica_gives_the_lost_shard_and_no_step_is_lost():
 
 def test_storage_that_is_newer_than_memory_wins():
     assert decide([need(0, rows(0, 2))], [offer(0, rows(0, 2), version=5)], above=5) is None
+
+
+def test_a_version_that_was_made_twice_is_never_put_together_from_both():
+    """Rank 1's node had been given up, and made version 9 by itself."""
+    needs = [need(0, rows(0, 2)), need(1, rows(2, 2))]
+    given_up = offer(1, rows(2, 2), version=9, made_in=3)
+    others = [offer(0, rows(0, 2), version=9, made_in=4)]
+    mirrors = [
+        offer(0, rows(0, 4), version=8, made_in=3, kind="mirror", key="own-0"),
+    ]
+    recovery = decide(needs, [given_up, *others, *mirrors])
+    assert (recovery.version, recovery.made_in) == (8, 3)
+    whole = [*others, offer(0, rows(2, 2), version=9, made_in=4, kind="mirror", key="own-1")]
+    recovery = decide(needs, [given_up, *whole])
+    assert (recovery.version, recovery.made_in) == (9, 4)
+    assert {move.source for move in recovery.moves} == {0}
 
 
 def test_nothing_to_go_on_from():

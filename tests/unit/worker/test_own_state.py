@@ -54,7 +54,7 @@ class Trainee:
             scheduler.step()
         self.ema.update_parameters(self.model)
         self.optimizer.zero_grad()
-        self.state.settle(step + 1)
+        self.state.settle(step + 1, made_in=1)
 
     def everything(self) -> dict[str, torch.Tensor]:
         self.state._look()
@@ -113,7 +113,7 @@ def test_a_parameter_without_a_gradient_is_named():
     model["used"](torch.ones(1, 2)).sum().backward()
     optimizer.step()
     with pytest.raises(JobError, match=r"model/idle\.bias got no gradient"):
-        state.settle(1)
+        state.settle(1, made_in=1)
 
 
 def test_an_optimizer_of_another_model_is_refused():

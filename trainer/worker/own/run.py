@@ -160,7 +160,7 @@ class Run:
             self._commit(kept)
         tally, self._tally = self._tally, None
         assert tally is not None
-        state.settle(state.version + 1)
+        state.settle(state.version + 1, made_in=seat.generation)
         self._program.made_by = tally
         seconds = time.perf_counter() - self._began
         rate = _rate(state)

@@ -41,6 +41,7 @@ class OwnState:
     ) -> None:
         """Raises JobError where an optimizer holds what no module does."""
         self.version = 0
+        self.made_in = 0
         self.local: Mapping[str, LocalTensor] = {}
         self.torn = False
         self.parameters = {
@@ -64,11 +65,11 @@ class OwnState:
                     "hand over the module as it is after sharding, and all of its parts"
                 )
             self._names.append({id(parameter): known[id(parameter)] for parameter in held})
-        self.settle(0)
+        self.settle(0, made_in=0)
 
-    def settle(self, version: int) -> None:
+    def settle(self, version: int, *, made_in: int) -> None:
         """A step is over: the state is whole again. Raises JobError for what can't be kept."""
-        self.version = version
+        self.version, self.made_in = version, made_in
         self.torn = False
         for name, buffer in self._live_buffers():
             kept = self._buffers.get(name)
@@ -100,12 +101,12 @@ class OwnState:
 
     def values(self) -> dict[str, Any]:
         """What is plain about the version."""
-        return {"version": self.version, "own": self._plain}
+        return {"version": self.version, "made_in": self.made_in, "own": self._plain}
 
     @torch.no_grad()
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version."""
-        self.version = version
+        self.version, self.made_in = version, int(values.get("made_in", 0))
         for name, buffer in self._live_buffers():
             buffer.copy_(self._buffers[name])
         plain = values.get("own", {})
