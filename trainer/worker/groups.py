@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -12,6 +13,8 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from trainer.worker.interrupt import Interruption
+
+ATTEMPT = timedelta(seconds=2)
 
 
 def local_device(local_rank: int) -> torch.device:
@@ -25,7 +28,10 @@ def local_device(local_rank: int) -> torch.device:
 
 
 def generation_store(
-    endpoint: str, listening_socket: int | None, generation: int, timeout: timedelta
+    endpoint: str,
+    listening_socket: int | None,
+    timeout: timedelta,
+    interruption: Interruption,
 ) -> Store:
     """Connect to the generation's store; serve it where a listening socket was handed to us.
 
@@ -34,15 +40,36 @@ def generation_store(
     into compiled graphs, and a new one would miss the compile cache (pytorch #189330).
     """
     host, _, port = endpoint.rpartition(":")
-    store = TCPStore(
-        host,
-        int(port),
-        is_master=listening_socket is not None,
-        timeout=timeout,
-        wait_for_workers=False,
-        master_listen_fd=listening_socket,
-    )
-    return PrefixStore(f"generation/{generation}", store)
+    if listening_socket is not None:
+        store = TCPStore(
+            host,
+            int(port),
+            is_master=True,
+            timeout=timeout,
+            wait_for_workers=False,
+            master_listen_fd=listening_socket,
+        )
+    else:
+        store = _dial(host, int(port), timeout, interruption)
+    return PrefixStore(f"generation/{interruption.generation}", store)
+
+
+def _dial(host: str, port: int, timeout: timedelta, interruption: Interruption) -> TCPStore:
+    """Try for `timeout`, in short attempts: one that finds nobody listening can't be interrupted.
+
+    Who served the store may have died meanwhile.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    while True:
+        interruption.check()
+        try:
+            store = TCPStore(host, port, timeout=ATTEMPT, wait_for_workers=False)
+        except (dist.DistNetworkError, dist.DistStoreError):
+            if time.monotonic() > deadline:
+                raise
+            continue
+        store.set_timeout(timeout)
+        return store
 
 
 def form_groups(
@@ -57,7 +84,7 @@ def form_groups(
 ) -> DeviceMesh:
     """Make the world and its mesh. Whatever is raised, `drop_groups` has to follow."""
     with interruption.forming_groups():
-        store = generation_store(endpoint, listening_socket, interruption.generation, timeout)
+        store = generation_store(endpoint, listening_socket, timeout, interruption)
         dist.init_process_group(
             dist.get_default_backend_for_device(device),
             store=store,

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from trainer.errors import GenerationOver
 
 _DESCRIPTORS = Path("/proc/self/fd")
+FORMING_POLL_SECONDS = 0.05
 
 
 def connected_sockets() -> dict[int, str]:
@@ -64,6 +65,8 @@ class Interruption:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.reason: str | None = None
+        self._formed = threading.Event()
+        self._formed.set()
         self._lock = threading.Lock()
         self._sockets: dict[int, str] = {}
         self._before: dict[int, str] | None = None
@@ -71,15 +74,18 @@ class Interruption:
     @contextlib.contextmanager
     def forming_groups(self) -> Iterator[None]:
         """Take note of the sockets that are opened within; a strike meanwhile ends those too."""
-        self.check()
         with self._lock:
             self._before = connected_sockets()
+        # Cleared before the check: a strike either is seen here, or sees this.
+        self._formed.clear()
         try:
+            self.check()
             yield
         finally:
             with self._lock:
                 self._sockets |= self._opened_since(self._before)
                 self._before = None
+            self._formed.set()
         self.check()
 
     def check(self) -> None:
@@ -88,10 +94,16 @@ class Interruption:
             raise GenerationOver(self.generation, self.reason)
 
     def strike(self, reason: str) -> None:
-        """End the generation: whatever collective is blocked raises."""
+        """End the generation: whatever collective is blocked raises.
+
+        While groups are being formed, which opens one socket after the other, it returns only
+        when that has come to its end.
+        """
         if self.reason is None:
             self.reason = reason
         self._shut_down()
+        while not self._formed.wait(FORMING_POLL_SECONDS):
+            self._shut_down()
         self._abort_communicators()
 
     @staticmethod
