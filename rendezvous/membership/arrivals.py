@@ -171,7 +171,7 @@ def _tell_what_was_missed(job: Job, name: str, generation: int) -> None:
     if not node.seated:
         job.keep_spare(name, _prospect(job, name))
     elif job.boundary is not None and node.phase in (Phase.ENTERING, Phase.RUNNING):
-        job.ask_boundary((name,), "; ".join(job.boundary.reasons))
+        job.ask_boundary((name,), job.boundary)
     if node.drained:
         job.drain_done(name, f"node {name} was drained", handed_over=node.handed_over)
     elif node.draining:

@@ -85,10 +85,24 @@ def _newcomers(job: Job) -> str:
 
 
 def _ask(job: Job, reason: str, draining: list[str]) -> None:
-    job.boundary = Boundary(reasons=[reason], deadline=job.now + job.spec.boundary_timeout)
-    to = [name for name, node in job.nodes.items() if node.seated]
-    job.ask_boundary(to, reason)
+    job.boundary = Boundary(
+        reasons=[reason],
+        deadline=job.now + job.spec.boundary_timeout,
+        going=_going(job),
+        drains=set(draining),
+    )
+    job.ask_boundary(_seated(job), job.boundary)
     _await_boundary(job, job.boundary, draining)
+
+
+def _seated(job: Job) -> list[str]:
+    return [name for name, node in job.nodes.items() if node.seated]
+
+
+def _going(job: Job) -> tuple[str, ...]:
+    """Members that the next generation would be without; those that could only wait, stay."""
+    staying = {member.node for member in _seats(job)} if job.fitting else job.ready
+    return tuple(name for name in _seated(job) if name not in staying)
 
 
 def _await_boundary(job: Job, boundary: Boundary, draining: list[str]) -> None:
@@ -97,9 +111,12 @@ def _await_boundary(job: Job, boundary: Boundary, draining: list[str]) -> None:
         node = job.nodes[name]
         drain = job.known.drains[name]
         boundary.deadline = min(boundary.deadline, node.drain_ends - drain.grace / 2)
-        words = _drain_words(job, [name])
-        if not any(f"node {name} drains" in reason for reason in boundary.reasons):
-            boundary.reasons.append(words)
+    if more := [name for name in draining if name not in boundary.drains]:
+        # Who was going to leave its state with one of these needs to know.
+        boundary.reasons.append(_drain_words(job, more))
+        boundary.drains.update(more)
+        boundary.going = _going(job)
+        job.ask_boundary(_seated(job), boundary)
     out = job.phases[Phase.LEFT] + job.phases[Phase.FINISHED]
     if out == job.seated or job.due(boundary.deadline):
         _replace(job, boundary.reasons)

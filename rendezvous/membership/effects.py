@@ -35,11 +35,16 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskBoundary:
-    """Ask the nodes to leave `generation` at the next step boundary and report it."""
+    """Ask the nodes to leave `generation` at the next step boundary and report it.
+
+    `going` are members that the next generation will be without: their state has to be with
+    others before they report.
+    """
 
     generation: int
     reason: str
     to: tuple[str, ...]
+    going: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

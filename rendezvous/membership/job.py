@@ -65,10 +65,16 @@ class Node:
 
 @dataclass(slots=True, kw_only=True)
 class Boundary:
-    """The members were asked to leave at the next step boundary."""
+    """The members were asked to leave at the next step boundary.
+
+    `going`: members that the next generation will be without, as far as it can be told.
+    `drains`: those of them that drain.
+    """
 
     reasons: list[str]
     deadline: float
+    going: tuple[str, ...] = ()
+    drains: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -171,8 +177,15 @@ class Job:
     def publish(self, generation: Generation, to: Iterable[str]) -> None:
         self.tell(Publish(generation=generation, to=tuple(to)))
 
-    def ask_boundary(self, to: Iterable[str], reason: str) -> None:
-        self.tell(AskBoundary(generation=self.number, reason=reason, to=tuple(to)))
+    def ask_boundary(self, to: Iterable[str], boundary: Boundary) -> None:
+        self.tell(
+            AskBoundary(
+                generation=self.number,
+                reason="; ".join(boundary.reasons),
+                to=tuple(to),
+                going=boundary.going,
+            )
+        )
 
     def ask_drain(self, node: str) -> None:
         drain = self.known.drains[node]

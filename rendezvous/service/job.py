@@ -263,7 +263,9 @@ class Job:
                     message = self._encode(effect.generation)
                     actions.append(Send(self._to(effect.to), message))
                 case m.AskBoundary():
-                    ask = wire.LeaveAtBoundary(generation=effect.generation, reason=effect.reason)
+                    ask = wire.LeaveAtBoundary(
+                        generation=effect.generation, reason=effect.reason, going=effect.going
+                    )
                     actions.append(_send(self._to(effect.to), leave_at_boundary=ask))
                 case m.KeepSpare():
                     spare = wire.Spare(reason=effect.reason, generation=effect.generation)

@@ -20,10 +20,14 @@ class GenerationBegan:
 
 @dataclass(frozen=True, slots=True)
 class LeaveAtBoundary:
-    """Leave this generation at the next step boundary, then call `Session.left`."""
+    """Leave this generation at the next step boundary, then call `Session.left`.
+
+    `going` are members that will not be in the next one; it comes again when there are more.
+    """
 
     generation: int
     reason: str
+    going: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

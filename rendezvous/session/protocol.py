@@ -61,7 +61,7 @@ class SessionProtocol:
         self._standing: list[wire.AgentMessage] = []
         self._acknowledged = 0
         self._status: dict[str, str] = {}
-        self._boundary = 0
+        self._boundary: tuple[int, frozenset[str]] = (0, frozenset())
         self._refusal = ""
         self._heard = now
         self._silence = timeouts.silence_of(spec)
@@ -228,10 +228,12 @@ class SessionProtocol:
         return [events.GenerationBegan(generation)]
 
     def _leave_at_boundary(self, message: wire.LeaveAtBoundary) -> list[SessionEvent]:
-        if message.generation != self.generation or message.generation == self._boundary:
+        asked = message.generation, frozenset(message.going)
+        if message.generation != self.generation or asked == self._boundary:
             return []
-        self._boundary = message.generation
-        return [events.LeaveAtBoundary(message.generation, message.reason)]
+        self._boundary = asked
+        going = tuple(message.going)
+        return [events.LeaveAtBoundary(message.generation, message.reason, going)]
 
     def _redirect(self, message: wire.Redirect, now: float) -> None:
         self._leader = message.leader

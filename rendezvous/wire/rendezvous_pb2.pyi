@@ -310,12 +310,14 @@ class RosterMember(_message.Message):
     def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[int] = ..., slots: _Optional[int] = ..., host: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class LeaveAtBoundary(_message.Message):
-    __slots__ = ("generation", "reason")
+    __slots__ = ("generation", "reason", "going")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    GOING_FIELD_NUMBER: _ClassVar[int]
     generation: int
     reason: str
-    def __init__(self, generation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    going: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., reason: _Optional[str] = ..., going: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Spare(_message.Message):
     __slots__ = ("reason", "generation")

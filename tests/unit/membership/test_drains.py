@@ -189,3 +189,33 @@ def test_a_draining_node_that_dies_is_lost():
     story.after(0.3)
     assert story.published() == ["ac"]
     assert story.generation.reason.startswith("node b was lost")
+
+
+def test_who_drains_later_is_told_to_the_others_before_they_leave_state_with_it():
+    story = Story()
+    story.begin("a", "b", "c", "d")
+    story.drain("b")
+    assert story.only(AskBoundary).going == ("b",)
+    story.leave_boundary("b")
+    story.drain("c", reason="spot notice")
+    again = story.only(AskBoundary)
+    assert again.going == ("b", "c")
+    assert again.to == ("a", "b", "c", "d"), "b might have left its state with c"
+    story.drain("c")
+    assert story.saw(AskBoundary) == [], "once is enough"
+
+
+def test_a_drain_that_leaves_too_few_is_not_handed_over():
+    """The others can only wait: who goes should save what it has."""
+    story = Story()
+    story.begin("a", "b")
+    story.drain("b")
+    assert story.only(AskBoundary).going == ("b",)
+    story.leave_boundary("a", "b")
+    assert story.published() == []
+    assert story.only(KeepSpare).node == "a"
+    done = story.only(DrainDone)
+    assert (done.node, done.handed_over) == ("b", False)
+    story.go("b")
+    story.drain("a")
+    assert not story.only(DrainDone).handed_over

@@ -134,7 +134,8 @@ def test_an_operator_makes_the_job_smaller_and_larger():
     story = Story()
     story.begin("a", "b", "c", "d")
     story.act(ScaleAsked(nodes=2))
-    assert story.only(AskBoundary).reason == "the job shrinks from 4 to 2 nodes"
+    ask = story.only(AskBoundary)
+    assert (ask.reason, ask.going) == ("the job shrinks from 4 to 2 nodes", ("c", "d"))
     story.leave_boundary("a", "b", "c", "d")
     assert story.published() == ["ab"]
     assert story.only(Publish).to == ("a", "b", "c", "d"), "c and d hear that it is over for them"

@@ -182,13 +182,15 @@ def test_a_boundary_is_asked_once_and_of_the_present_generation_only() -> None:
     _welcome(protocol)
     protocol.receive(_began(2, "a"), 0.1)
 
-    def ask(generation: int) -> list[SessionEvent]:
-        body = wire.LeaveAtBoundary(generation=generation, reason="growth")
+    def ask(generation: int, *going: str) -> list[SessionEvent]:
+        body = wire.LeaveAtBoundary(generation=generation, reason="growth", going=going)
         return protocol.receive(wire.ServiceMessage(leave_at_boundary=body), 0.2)
 
     assert ask(1) == []
     assert ask(2) == [events.LeaveAtBoundary(2, "growth")]
     assert ask(2) == []
+    assert ask(2, "b", "c") == [events.LeaveAtBoundary(2, "growth", ("b", "c"))]
+    assert ask(2, "c", "b") == [], "the same nodes go"
 
 
 def test_a_refusal_that_may_pass_is_told_once_and_asked_again() -> None:
@@ -239,8 +241,10 @@ def test_drains_are_told() -> None:
     _welcome(protocol)
     asked = wire.ServiceMessage(drain_asked=wire.DrainAsked(grace=9, reason="why"))
     assert protocol.receive(asked, 0.1) == [events.DrainAsked("why", 9)]
-    done = wire.ServiceMessage(drain_done=wire.DrainDone(reason="went", handed_over=True))
-    assert protocol.receive(done, 0.1) == [events.DrainDone("went", True)]
+    for handed_over in (True, False):
+        done = wire.DrainDone(reason="went", handed_over=handed_over)
+        heard = protocol.receive(wire.ServiceMessage(drain_done=done), 0.1)
+        assert heard == [events.DrainDone("went", handed_over)]
 
 
 @pytest.mark.parametrize("roster", [b"", b"nonsense", b"\x78\x01"])
