@@ -230,7 +230,7 @@ class Checkpointer:
             agreed.share.entries,
             room.rest,
             metadata(version, self._generation, agreed.attempt),
-            self._description(version, agreed, values, write) | {"mirror": mirror},
+            self._description(version, agreed, values) | {"mirror": mirror},
             pending=write,
             overlap=overlap,
         )
@@ -385,10 +385,10 @@ class Checkpointer:
         )
 
     def _description(
-        self, version: int, agreed: Agreement, values: Mapping[str, JSON], write: bool
+        self, version: int, agreed: Agreement, values: Mapping[str, JSON]
     ) -> dict[str, JSON]:
         commit = None
-        if self._log is not None and write:
+        if self._log is not None:
             commit = {
                 "opened": self._log.opened,
                 "writers": list(agreed.share.writers),

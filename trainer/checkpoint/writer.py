@@ -69,8 +69,12 @@ class BackgroundWriter:
     def close(self, *, wait: bool = True) -> None:
         """End once all that was submitted is done; without `wait`, give up missing parts."""
         if not wait:
-            self._abandoned.set()
+            self.abandon()
         self._pool.shutdown(wait=True, cancel_futures=not wait)
+
+    def abandon(self) -> None:
+        """Wait no longer for other ranks' parts."""
+        self._abandoned.set()
 
     def _save(self, description: Path) -> Outcome:
         outcome = save_staged(description, given_up=self._abandoned.is_set)
@@ -80,14 +84,23 @@ class BackgroundWriter:
 
 
 def save_staged(
-    description: Path, *, given_up: Callable[[], bool] = lambda: False, patience: float = PATIENCE
+    description: Path,
+    *,
+    given_up: Callable[[], bool] = lambda: False,
+    patience: float = PATIENCE,
+    copy_of: str = "",
 ) -> Outcome:
     """Write one rank's staged part; at rank 0, commit once every rank's part is durable.
 
-    `patience` is how many seconds may go by without another rank's receipt. Never raises what a
-    store or another rank did: the outcome says it.
+    `patience` is how many seconds may go by without another rank's receipt. `copy_of` names the
+    node whose mirror this is: the rank's own node may be writing too, so that the copy's file has
+    another name, and whichever has its receipt first counts. Never raises what a store or another
+    rank did: the outcome says it.
     """
     staged = read_description(description)
+    if copy_of and staged["path"] is not None:
+        stem, dot, suffix = staged["path"].rpartition(".")
+        staged["path"] = f"{stem}.{copy_of}{dot}{suffix}"
     path, size, error = None, staged["bytes"], None
     try:
         store = open_store(staged["url"], staged["options"])
