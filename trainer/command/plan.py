@@ -1,18 +1,25 @@
-"""`remesh plan`: the mesh that a job would have, what it costs, and what a lost node would move."""
+"""`remesh plan`: the mesh that a job would have, what it costs, and what a lost node would move.
+
+Of a run that goes on, it shows the plans that its agents have made for the loss of a node.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
+from trainer.telemetry import RunDirectory, find_run
+from trainer.telemetry.files import read_json
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints a line each; nothing is started. Raises JobError when no mesh fits."""
     parser = argparse.ArgumentParser(prog="remesh plan", description=__doc__)
-    parser.add_argument("job", metavar="JOB.yaml")
+    parser.add_argument("job", metavar="JOB.yaml | RUN", help="a job file, or a run (or its id)")
     parser.add_argument("--nodes", "--nnodes", type=int, metavar="N", help="number of nodes")
     parser.add_argument("--nproc-per-node", "--nproc_per_node", metavar="N", help="ranks of a node")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
@@ -20,6 +27,9 @@ def main(argv: Sequence[str]) -> int:
         "--without", metavar="NODE", help="what follows from the loss of this node (node0, …)"
     )
     parsed = parser.parse_args(argv)
+    root = None if Path(parsed.job).is_file() else find_run(parsed.job)
+    if root is not None:
+        return _of_a_run(root, parsed.without)
     from trainer.job import load
     from trainer.mesh import NodeSlots, rows
 
@@ -31,8 +41,31 @@ def main(argv: Sequence[str]) -> int:
     if count < 1:
         raise JobError(f"--nodes is {count}; give at least 1")
     nodes = [NodeSlots(node=f"node{i}", slots=slots) for i in range(count)]
-    shown = rows(job, nodes, without=parsed.without)
+    _show(rows(job, nodes, without=parsed.without))
+    return 0
+
+
+def _of_a_run(root: Path, without: str | None) -> int:
+    """The plans that the run has made itself. Raises JobError where it has none yet."""
+    from trainer.mesh import loss_rows
+
+    kept = read_json(RunDirectory(root).plans)
+    if kept is None:
+        raise JobError(
+            f"{root} holds no plans.json: it is written some time after a generation runs"
+        )
+    plans: list[Mapping[str, Any]] = [p for p in kept["without"] if without in (None, p["node"])]
+    if not plans:
+        names = ", ".join(plan["node"] for plan in kept["without"])
+        raise JobError(f"no node of generation {kept['generation']} is called {without}: {names}")
+    print(f"generation {kept['generation']}")
+    for plan in plans:
+        print()
+        _show(loss_rows(plan))
+    return 0
+
+
+def _show(shown: Sequence[tuple[str, str]]) -> None:
     width = max(len(label) for label, _text in shown)
     for label, text in shown:
         print(f"{label:<{width}}  {text}")
-    return 0

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import JobError
-from trainer.telemetry import find_run, read_status
+from trainer.telemetry import RunDirectory, find_run, read_status
+from trainer.telemetry.files import read_json
 from trainer.telemetry.progress import duration, mesh_text
+
+SHOWN_NODES = 4
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,6 +51,7 @@ def _lines(status: dict[str, Any], root: Path) -> list[str]:
         total = f"/{status['total_steps']}" if status.get("total_steps") else ""
         loss = f"  loss {status['loss']:.4f}" if status.get("loss") is not None else ""
         lines.append(f"step {status['step']}{total}{loss}  lost steps {status.get('lost_steps')}")
+    lines += _foreseen(read_json(RunDirectory(root).plans), status.get("generation"))
     for agent in status["agents"]:
         old = "" if agent["current"] else f"  (last heard of in generation {agent['generation']})"
         lines.append(f"node {agent['node']}  {agent['state']}  pid {agent['pid']}{old}")
@@ -55,4 +59,20 @@ def _lines(status: dict[str, Any], root: Path) -> list[str]:
             if worker["node"] == agent["node"]:
                 rank = "-" if worker["rank"] is None else worker["rank"]
                 lines.append(f"  rank {rank:>4}  {worker['state']:<9}  pid {worker['pid']}")
+    return lines
+
+
+def _foreseen(kept: dict[str, Any] | None, generation: int | None) -> list[str]:
+    """What the loss of a node would mean, once for all nodes of which the same is true."""
+    if kept is None or kept.get("generation") != generation:
+        return []
+    alike: dict[str, list[str]] = {}
+    for plan in kept["without"]:
+        then = plan["mesh"] if not plan["waits"] else f"none ({plan['reason']})"
+        told = f"mesh {then}, {plan['steps_at_risk']} steps at risk"
+        alike.setdefault(told, []).append(plan["node"])
+    lines = []
+    for told, nodes in alike.items():
+        more = f" or {len(nodes) - SHOWN_NODES} more" if len(nodes) > SHOWN_NODES else ""
+        lines.append(f"without {' or '.join(nodes[:SHOWN_NODES])}{more}: {told}")
     return lines

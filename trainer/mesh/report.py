@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainer.job import Job
 from trainer.mesh.estimate import estimate
+from trainer.mesh.foresight import foresee
 from trainer.mesh.moves import without_node
 from trainer.mesh.plan import MeshPlan, NodeSlots, plan_job, widest
 
@@ -21,17 +23,28 @@ def rows(job: Job, nodes: Sequence[NodeSlots], *, without: str | None = None) ->
     pieces = job.pieces(widest(nodes))
     if without is None:
         return mesh_rows(job, plan_job(job, nodes, pieces=pieces), pieces)
-    loss = without_node(job, nodes, without)
-    moved = (
-        "known to the factory alone"
-        if loss.bytes_to_move is None
-        else size_text(loss.bytes_to_move)
-    )
+    foreseen = foresee(job, nodes, without)
+    if foreseen.waits:
+        return loss_rows(foreseen.to_dict())
+    after = without_node(job, nodes, without).mesh
+    head, *rest = loss_rows(foreseen.to_dict())
+    shown = [row for row in rest if row[0] not in ("mesh", "ranks")]
+    return [head, *mesh_rows(job, after, pieces), *shown]
+
+
+def loss_rows(loss: Mapping[str, Any]) -> list[Row]:
+    """The lines of one `Loss`, as it was kept."""
+    risk = ("steps at risk", f"{loss['steps_at_risk']:,}")
+    if loss["waits"]:
+        return [("without", loss["node"]), ("mesh", f"none: {loss['reason']}"), risk]
+    moved = loss["bytes_to_move"]
+    told = "known to the factory alone" if moved is None else size_text(moved)
     return [
-        ("without", without),
-        *mesh_rows(job, loss.mesh, pieces),
-        ("state to move", moved),
-        ("steps at risk", f"{loss.steps_at_risk:,}"),
+        ("without", loss["node"]),
+        ("mesh", loss["mesh"]),
+        ("ranks", str(loss["ranks"])),
+        ("state to move", told),
+        risk,
     ]
 
 

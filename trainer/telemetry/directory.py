@@ -6,6 +6,7 @@ events.jsonl        one object an event
 metrics.jsonl       one object an applied step
 status.json         now
 summary.json        at the end
+plans.json          what would follow from the loss of each node
 agents/<node>.json  each agent's own part of the status
 """
 
@@ -28,6 +29,7 @@ class RunDirectory:
         self.metrics = root / "metrics.jsonl"
         self.status = root / "status.json"
         self.summary = root / "summary.json"
+        self.plans = root / "plans.json"
         self.agents = root / "agents"
         self.lock_file = root / ".lock"
         self.logs = logs or root / "logs"

@@ -69,7 +69,7 @@ def test_bubble(schedule, ranks, microbatches, stages, share):
 
 def test_a_factory_s_model_has_no_estimate_and_still_a_report():
     job = from_mapping(
-        {"model": {"factory": "a.b:c"}, "elastic": {"nodes": 2, "nproc_per_node": 2}}
+        {"model": {"factory": "a.b:c"}, "elastic": {"nodes": "1:2", "nproc_per_node": 2}}
     )
     assert estimate(job, plan_job(job, nodes(2, 2)), 4) is None
     assert dict(rows(job, nodes(2, 2), without="n1"))["state to move"]
