@@ -120,6 +120,23 @@ def check_generations(record: RunRecord) -> Check:
     return verdict("generations", text, problems)
 
 
+def _counted_before(record: RunRecord, generation: int) -> int:
+    """The last step that was counted when the generation began to train.
+
+    A generation begins by telling again of the step before it, as the node that would have written
+    it down may be the one that was lost; such a line has taken no time.
+    """
+    return max(
+        (
+            int(line["step"])
+            for line in record.metrics
+            if int(line.get("generation") or 0) < generation
+            or (line.get("generation") == generation and line.get("step_seconds") == 0.0)
+        ),
+        default=0,
+    )
+
+
 def check_restores(record: RunRecord) -> Check:
     """Every generation went on from a version that the record reaches: nothing was left out.
 
@@ -132,14 +149,8 @@ def check_restores(record: RunRecord) -> Check:
         if len(restore.told) > 1:
             words = ", ".join(f"{version} ({source})" for source, version in sorted(restore.told))
             problems.append(f"generation {restore.generation} began from several versions: {words}")
-        earlier = [
-            int(line["step"])
-            for line in record.metrics
-            if int(line.get("generation") or 0) < restore.generation
-        ]
-        last = max(earlier, default=0)
-        # The last step may have been told of by the next generation's writer alone.
-        if restore.version > last + 1:
+        last = _counted_before(record, restore.generation)
+        if restore.version > last:
             problems.append(
                 f"generation {restore.generation} went on from version {restore.version}, and "
                 f"before it the steps up to {last} are counted"
@@ -151,6 +162,10 @@ def check_restores(record: RunRecord) -> Check:
             least += max(0, min(last, reached) - restore.version)
             most += last - restore.version
             told.append(f"generation {restore.generation} went back {last - restore.version}")
+    for event in record.rolled_back():
+        # A job that goes back because of a step's numbers does so within a generation.
+        most += int(event["step"]) - int(event["version"])
+        told.append(f"step {event['step']} took the run back to version {event['version']}")
     lost = None if record.summary is None else record.summary.get("lost_steps")
     if isinstance(lost, int) and not least <= lost <= most:
         bounds = f"{least}" if least == most else f"{least} to {most}"

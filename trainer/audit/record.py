@@ -54,6 +54,10 @@ class RunRecord:
         """Where each generation began, in the order of the file."""
         return [event for event in self.events if event.get("event") == "generation.begin"]
 
+    def rolled_back(self) -> list[Line]:
+        """Where a step's numbers made the run take back an earlier version."""
+        return [event for event in self.events if event.get("event") == "state.rolled_back"]
+
     def restores(self) -> list[Restore]:
         """By generation; those that nobody entered are left out."""
         told: dict[int, set[tuple[str, int]]] = {}

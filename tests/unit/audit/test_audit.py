@@ -221,8 +221,22 @@ def test_a_line_that_was_cut_short_is_named(run: Run) -> None:
 
 def test_the_last_step_may_be_told_of_by_the_next_generation(run: Run) -> None:
     """The node that would have written step 9 was lost once all had agreed on it."""
-    run.metrics[8]["generation"], run.metrics[8]["world_size"] = 3, 2
+    run.metrics[8] |= {"generation": 3, "world_size": 2, "step_seconds": 0.0}
     assert run.audit().sound
+    run.metrics[6] |= {"step_seconds": 0.0}
+    assert "2 steps were lost; the restores say 3" in failed(run.audit())["restores"]
+    run.summary["lost_steps"] = 3
+    assert run.audit().sound, "step 7 was told of again, and then done again from version 4"
+
+
+def test_a_run_that_went_back_because_of_a_steps_numbers_has_lost_those_steps(run: Run) -> None:
+    event = {"event": "state.rolled_back", "generation": 3, "step": 11, "version": 8}
+    run.events.append(event)
+    run.summary["lost_steps"] = 5
+    found = run.audit()
+    assert failed(found) == {}
+    (text,) = [check.text for check in found.checks if check.name == "restores"]
+    assert "step 11 took the run back to version 8" in text
 
 
 def test_a_run_that_goes_on_is_audited_as_far_as_it_is(run: Run) -> None:
