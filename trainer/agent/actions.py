@@ -84,11 +84,13 @@ class TellRunning:
 
 @dataclass(frozen=True, slots=True)
 class TellLeft:
-    """All workers of this node are out of it at `version`."""
+    """All workers of this node are out of it at `version`. `going`: and their state must be with
+    another node before it is said, as this one will not be in the next generation."""
 
     generation: int
     version: int
     cause: str
+    going: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,15 @@ class TellDrain:
 class Depart:
     """Every process has ended: say goodbye to the service and end with `code`.
 
-    `whole`: the run is over for everybody, not only this node's part in it.
+    `whole`: the run is over for everybody, not only this node's part in it. `save_seconds`: nobody
+    runs on with this node's state, and so much time is left to save what of it is staged.
     """
 
     code: int
     status: str
     reason: str
     whole: bool
+    save_seconds: float = 0.0
 
 
 Action = (

@@ -34,16 +34,18 @@ from trainer.agent.actions import Action
 from trainer.agent.attendance import Attendance
 from trainer.agent.facts import Fact
 from trainer.agent.failure import Failure, read_error_file
+from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
+from trainer.agent.leaving import EXIT_FAILED, EXIT_USAGE
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.slot import Policy
-from trainer.agent.state import EXIT_FAILED, EXIT_USAGE, AgentState
+from trainer.agent.state import AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.errors import JobError
@@ -107,9 +109,11 @@ class Agent:
         self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
         self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)
         self._keeping: Keeping | None = None
+        self._foresight = Foresight(launch.plan, directory.plans) if launch.plan else None
         self._ready_file = ReadyFile.named_in(os.environ)
         self._failures: list[Failure] = []
         self._waiting = ""
+        self._hurried = asyncio.Event()
         self._outcome: Outcome | None = None
 
     async def run(self) -> Outcome:
@@ -136,6 +140,8 @@ class Agent:
                 await self._attendance.leave(self._outcome.reason)
         finally:
             looking.cancel()
+            if self._foresight is not None:
+                self._foresight.end()
             self._hands.close()
             if self._keeping is not None:
                 await asyncio.to_thread(self._keeping.close)
@@ -153,7 +159,11 @@ class Agent:
         now = time.monotonic()
         if isinstance(fact, facts.Began):
             await self._on_generation(fact.generation)
+        if isinstance(fact, facts.BoundaryAsked) and self._keeping is not None:
+            self._keeping.without(fact.going, self._state.generation)
         await self._carry_out(self._state.step(fact, now))
+        if self._state.waiting:
+            self._record.orphaned()
         self._ready_file.set(self._state.inside_generation and not self._state.ending)
         if self._record.flush_status(self._word(), self._hands.workers()):
             self._attendance.report({"state": self._word(), "step": str(self._record.step)})
@@ -170,22 +180,23 @@ class Agent:
         match event:
             case GenerationBegan(generation):
                 return facts.Began(generation)
-            case LeaveAtBoundary(generation, reason):
-                return facts.BoundaryAsked(generation, reason)
+            case LeaveAtBoundary(generation, reason, going):
+                return facts.BoundaryAsked(generation, reason, going)
             case JobEnded(status, reason):
                 return facts.Ended(status, reason)
             case DrainAsked(reason, grace):
                 self._record.event("node.drain", reason=reason)
                 return facts.DrainAsked(reason, grace)
-            case DrainDone():
-                return facts.DrainDone()
+            case DrainDone(_reason, handed_over):
+                return facts.DrainDone(handed_over)
             case Refused(reason, retryable):
                 if not retryable:
                     return facts.TurnedAway(reason)
                 self._wait_notice(f"not taken in yet: {reason}")
-            case Spare(reason):
+            case Spare(reason, generation):
                 self._record.event("node.spare", reason=reason)
-                self._wait_notice(f"waiting as a spare: {reason}")
+                self._wait_notice(f"waiting: {reason}")
+                return facts.Reserved(generation, reason)
             case Disconnected():
                 self._record.event("rendezvous.lost")
                 self._wait_notice("the rendezvous service is out of reach; the training goes on")
@@ -208,6 +219,7 @@ class Agent:
         name = signal_name(number)
         if self._state.draining or self._state.ending:
             self._record.notice(f"{name} again: ending at once")
+            self._hurried.set()
             self._inbox.put(facts.Hurry())
             return
         self._record.notice(f"{name}: leaving in order; once more ends at once")
@@ -247,7 +259,7 @@ class Agent:
                 fact = facts.Hello(number)
             case "entered":
                 worker.state = "running"
-                fact = facts.Entered(number, message["generation"])
+                fact = facts.Entered(number, message["generation"], message.get("version", -1))
             case "step":
                 fact = facts.Stepped(number, message["generation"], message["step"])
             case "waiting":
@@ -316,6 +328,8 @@ class Agent:
 
     async def _on_generation(self, generation: Generation) -> None:
         self._waiting = ""
+        if self._foresight is not None:
+            self._foresight.end()
         await self._attendance.began(generation)
         self._record.generation(generation)
 
@@ -346,16 +360,37 @@ class Agent:
                 case act.Quit(process):
                     self._hands.quit(process)
                 case act.Depart():
+                    if action.save_seconds:
+                        await self._save(action.save_seconds)
                     self._depart(action)
                 case _:
-                    if isinstance(action, act.TellLeft) and self._state.draining:
+                    if isinstance(action, act.TellRunning):
+                        self._look_ahead()
+                    if isinstance(action, act.TellLeft) and action.going:
                         await self._hand_over()
                     await self._attendance.tell(action)
+
+    def _look_ahead(self) -> None:
+        generation = self._state.generation
+        if self._foresight is not None and generation is not None and self._record.keeper:
+            self._foresight.begin(generation)
 
     async def _hand_over(self) -> None:
         """A node that goes says so once another one has its state."""
         if self._keeping is not None:
             await self._keeping.handed_over(self._launch.drain_seconds)
+
+    async def _save(self, seconds: float) -> None:
+        """Nobody goes on with this node's state: what is staged of it goes to storage."""
+        if self._keeping is None:
+            return
+        saving = asyncio.ensure_future(asyncio.to_thread(self._keeping.salvage))
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait({saving, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        self._keeping.give_up()
+        if told := await saving:
+            self._record.notice(told)
 
     def _depart(self, end: act.Depart) -> None:
         self._record.flush_status(end.status, self._hands.workers(), force=True)
@@ -376,6 +411,8 @@ class Agent:
             return "draining"
         if state.generation is None:
             return "joining" if state.ready else "starting"
+        if state.waiting:
+            return "waiting"
         return "running" if state.member else "spare"
 
 
@@ -384,6 +421,7 @@ def _policy(launch: Launch) -> Policy:
         return Policy(
             persistent=True,
             standby=launch.workers.standby,
+            stop_seconds=launch.drain_seconds,
             interrupt_seconds=launch.workers.interrupt_seconds,
             hang_seconds=launch.workers.hang_seconds,
         )

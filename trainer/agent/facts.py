@@ -17,7 +17,16 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class BoundaryAsked:
-    """Leave the generation at the next step boundary."""
+    """Leave the generation at the next step boundary. `going`: nodes the next one is without."""
+
+    generation: int
+    reason: str
+    going: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The node waits: every generation up to this one is over for it."""
 
     generation: int
     reason: str
@@ -49,7 +58,9 @@ class DrainAsked:
 
 @dataclass(frozen=True, slots=True)
 class DrainDone:
-    """The others have this node's state."""
+    """This node may go; unless `handed_over`, nobody runs on with its state."""
+
+    handed_over: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +77,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A loop worker has its groups, model and state."""
+    """A loop worker has its groups, model and state of `version`, the last step it knows."""
 
     process: int
     generation: int
+    version: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,7 @@ class Tick:
 Fact = (
     Began
     | BoundaryAsked
+    | Reserved
     | Ended
     | TurnedAway
     | DrainAsked

@@ -9,6 +9,7 @@ REMEMBERED_STEPS = 64
 MEDIANS = 10.0
 LEAST_SECONDS = 30.0
 FIRST_STEP_SECONDS = 1800.0
+SECOND_LOOK_SECONDS = 1.0
 
 
 class HangWatch:
@@ -24,24 +25,32 @@ class HangWatch:
         self._last: float | None = None
         self._paused = False
         self._steps = 0
+        self._looked: float | None = None
 
     def begin(self, now: float) -> None:
         """A generation runs."""
-        self._last, self._steps, self._paused = now, 0, False
+        self._last, self._steps, self._paused, self._looked = now, 0, False, None
 
     def stop(self) -> None:
         """Nothing is expected any more."""
-        self._last, self._paused = None, False
+        self._last, self._paused, self._looked = None, False, None
 
     def pause(self) -> None:
         """Nothing is expected until `resume`."""
         self._paused = self._paused or self._last is not None
-        self._last = None
+        self._last = self._looked = None
 
     def resume(self, now: float) -> None:
         """The next step is expected again, and its time counts from now."""
         if self._paused:
             self._last, self._paused = now, False
+
+    def hold(self, now: float, *, held: bool) -> None:
+        """`pause` or `resume`."""
+        if held:
+            self.pause()
+        else:
+            self.resume(now)
 
     def step(self, now: float) -> None:
         """Every rank of this node has done another step."""
@@ -49,7 +58,7 @@ class HangWatch:
             return
         if self._steps:
             self._durations.append(now - self._last)
-        self._last, self._steps = now, self._steps + 1
+        self._last, self._steps, self._looked = now, self._steps + 1, None
 
     def idle(self, now: float) -> float:
         """Seconds since the last step."""
@@ -65,5 +74,17 @@ class HangWatch:
         return usual if self._steps else max(usual, FIRST_STEP_SECONDS)
 
     def deadline(self) -> float | None:
-        """When the step that is going on is overdue; None when none is."""
+        """When the step that is going on should be looked at; None when none is."""
+        if self._looked is not None:
+            return self._looked + SECOND_LOOK_SECONDS
         return None if self._last is None else self._last + self.limit
+
+    def overdue(self, now: float) -> bool:
+        """Whether the step is, also at a second look: an agent that was stopped itself has words
+        of its workers left to read."""
+        deadline = self.deadline()
+        if deadline is None or now < deadline:
+            return False
+        first = self._looked is None
+        self._looked = now if first else self._looked
+        return not first

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import re
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from rendezvous.generation import Generation
 from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.agent.shelf import Shelf
-from trainer.checkpoint.staging import Slots, own_directory
+from trainer.checkpoint.salvage import salvage
+from trainer.checkpoint.staging import Slots, own_directory, read_description
 from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
 from trainer.recovery.buddies import buddy
@@ -49,6 +51,10 @@ class Keeping:
         self._saving: set[Path] = set()
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
         self._sending: set[asyncio.Future[None]] = set()
+        self._newest: dict[Path, Path] = {}
+        self._going: frozenset[str] = frozenset()
+        self._asked_of = 0
+        self._given_up = threading.Event()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -64,8 +70,28 @@ class Keeping:
             self._writer.submit(path).add_done_callback(
                 lambda _: self._in_loop(self._saving.discard, path)
             )
-        keeper = buddy(self._node, generation.members, self._topology)
-        endpoint = None if keeper is None else keeper.labels.get(MIRROR_LABEL)
+        self._newest[path.parent] = path
+        self._mirror(path, self._keeper(generation))
+
+    def without(self, going: Iterable[str], generation: Generation | None) -> None:
+        """These nodes will not be in the next generation: no state is left with them."""
+        if generation is None:
+            return
+        before = self._keeper(generation)
+        self._going, self._asked_of = frozenset(going), generation.number
+        keeper = self._keeper(generation)
+        if keeper != before:
+            for path in self._newest.values():
+                self._mirror(path, keeper)
+
+    def _keeper(self, generation: Generation) -> str | None:
+        """The address of who keeps this node's mirrors."""
+        going = self._going if self._asked_of == generation.number else frozenset()
+        staying = [m for m in generation.members if m.node == self._node or m.node not in going]
+        keeper = buddy(self._node, staying, self._topology)
+        return None if keeper is None else keeper.labels.get(MIRROR_LABEL)
+
+    def _mirror(self, path: Path, endpoint: str | None) -> None:
         if endpoint is not None:
             sending = self._loop.run_in_executor(self._senders, self._send, path, endpoint)
             self._sending.add(sending)
@@ -81,6 +107,31 @@ class Keeping:
         if self._sending:
             await asyncio.wait(self._sending, timeout=seconds)
 
+    def salvage(self) -> str:
+        """Save the newest state that lies staged here and at the agents that leave too; blocks.
+
+        Returns what came of it, in words; empty where nothing was left to save.
+        """
+        if self._writer is not None:
+            self._writer.close()
+        try:
+            outcome = salvage(self.directory, node=self._node, given_up=self._given_up.is_set)
+        except (OSError, CheckpointError) as error:
+            self._tell("checkpoint.failed", {"error": str(error)})
+            return f"the state could not be saved: {error}"
+        if outcome is None:
+            return ""
+        self._written(outcome)
+        if outcome.error is not None:
+            return f"the state could not be saved: {outcome.error}"
+        return f"version {outcome.version} is saved"
+
+    def give_up(self) -> None:
+        """Wait no longer for other agents' parts of what is being saved."""
+        self._given_up.set()
+        if self._writer is not None:
+            self._writer.abandon()
+
     def close(self) -> None:
         """Finish what is being saved, and give the memory back."""
         if self._writer is not None:
@@ -91,6 +142,8 @@ class Keeping:
 
     def _send(self, path: Path, endpoint: str) -> None:
         try:
+            if not read_description(path)["mirror"]:
+                return
             send_mirror(path, f"{self._node}-{path.parent.name}", endpoint, self._secret)
         except (OSError, CheckpointError) as error:
             self._tell("mirror.failed", {"error": str(error), "endpoint": endpoint})

@@ -107,7 +107,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One node's share of a job. `mesh` names the mesh of a generation, for people to read."""
+    """One node's share of a job.
+
+    `mesh` names the mesh of a generation, for people to read; `plan` says what would follow from
+    the loss of one of its nodes.
+    """
 
     run_id: str
     directory: Path
@@ -125,3 +129,4 @@ class Launch:
     drain_seconds: float = 30.0
     probe: Probe | None = None
     mesh: Callable[[Generation], str] | None = None
+    plan: Callable[[Generation, str], dict[str, Any]] | None = None

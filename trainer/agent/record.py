@@ -40,6 +40,7 @@ class Record:
         self._metrics: LineFile | None = None
         self._ledger = Ledger()
         self._generation: Generation | None = None
+        self._orphaned = False
         self._mesh = ""
         self._announced = 0
         self._dirty = True
@@ -53,8 +54,10 @@ class Record:
 
     @property
     def keeper(self) -> bool:
-        """Whether this node comes first."""
-        return self._generation is not None and self._generation.group_rank(self._node) == 0
+        """Whether this node comes first, or waits and can't know whether that one is there."""
+        if self._generation is None:
+            return False
+        return self._orphaned or self._generation.group_rank(self._node) == 0
 
     @property
     def step(self) -> int:
@@ -81,7 +84,7 @@ class Record:
     def generation(self, generation: Generation) -> None:
         """A generation was published."""
         was_keeper, last = self.keeper, self._generation
-        self._generation = generation
+        self._generation, self._orphaned = generation, False
         self._mesh = self._launch.mesh(generation) if self._launch.mesh is not None else ""
         self._progress.meter.generation = generation.number
         self._progress.meter.mesh = self._mesh
@@ -92,16 +95,7 @@ class Record:
                 self._metrics = None
             return
         if self._metrics is None:
-            self._metrics = LineFile(self._directory.metrics)
-            lost = self._ledger.lost_steps
-            self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
-            head = read_json(self._directory.status) or {}
-            self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
-            if last is None and generation.number == self.last_generation + 1:
-                self._earlier_seconds = float(head.get("wall_seconds", 0.0))
-            else:
-                self._began = float(head.get("began", self._began))
-                self._earlier_seconds = float(head.get("earlier_seconds", 0.0))
+            self._take_over(begins=last is None and generation.number == self.last_generation + 1)
         if last is None and generation.number == self.last_generation + 1:
             before = read_lines(self._directory.events)
             self.event(
@@ -124,6 +118,28 @@ class Record:
             size = f"{generation.world_size} rank{'s' * (generation.world_size != 1)}"
             mesh = f" ({self._mesh})" if self._mesh else ""
             self.notice(f"generation {generation.number}: {size}{mesh}: {generation.reason}")
+
+    def orphaned(self) -> None:
+        """No generation stands, and who kept the record may be lost: every node that waits does."""
+        if self._generation is None or self._orphaned:
+            return
+        self._orphaned = True
+        if self._metrics is None:
+            self._take_over(begins=False)
+        self._dirty = True
+
+    def _take_over(self, *, begins: bool) -> None:
+        """Go on from what is written; `begins`: this start of the run begins with it."""
+        self._metrics = LineFile(self._directory.metrics)
+        lost = self._ledger.lost_steps
+        self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
+        head = read_json(self._directory.status) or {}
+        self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
+        if begins:
+            self._earlier_seconds = float(head.get("wall_seconds", 0.0))
+        else:
+            self._began = float(head.get("began", self._began))
+            self._earlier_seconds = float(head.get("earlier_seconds", 0.0))
 
     def began(self, worker: Worker) -> None:
         """A worker was given its place."""

@@ -13,6 +13,7 @@ class Policy:
     `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
     `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end. `hang_seconds`:
     a step that takes longer is taken for a hang, None to learn it from the steps before.
+    `stop_seconds`: for the step and the save with which a job that is stopped ends.
     """
 
     persistent: bool
@@ -21,6 +22,7 @@ class Policy:
     dump_seconds: float = 0.5
     quit_seconds: float = 10.0
     hang_seconds: float | None = None
+    stop_seconds: float = 30.0
 
 
 class Stage(Enum):

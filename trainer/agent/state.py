@@ -17,29 +17,20 @@ from dataclasses import dataclass, field
 
 from rendezvous.generation import Generation
 from trainer.agent import actions as act
-from trainer.agent import facts
+from trainer.agent import facts, leaving
 from trainer.agent.actions import Action
 from trainer.agent.facts import Fact
 from trainer.agent.hang import HangWatch
+from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE, Ending, Notice, Stop
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
 from trainer.agent.standbys import Standbys
 
-EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
+SAVE_SECONDS = 1800.0
+NOT_ASKED = facts.BoundaryAsked(0, "")
 STEPS_BEFORE_STANDBY = 3
 HOPELESS_STARTS = 3
-HANG_SECOND_LOOK_SECONDS = 1.0
 STUCK, HUNG = "worker.stuck", "worker.hung"
-
-
-@dataclass(slots=True)
-class _Ending:
-    code: int
-    status: str
-    reason: str
-    deadline: float
-    whole: bool
-    over: bool = False
 
 
 @dataclass(slots=True)
@@ -58,16 +49,15 @@ class AgentState:
     _left: int = 0
     _failed: int = 0
     _finished: int = 0
-    _boundary: tuple[int, str] = (0, "")
+    _over: int = 0
+    _boundary: facts.BoundaryAsked = NOT_ASKED
     _cause: str = ""
-    _drain: facts.DrainAsked | None = None
-    _drain_deadline: float | None = None
-    _drained: bool = False
-    _ending: _Ending | None = None
+    _notice: Notice | None = None
+    _stop: Stop | None = None
+    _ending: Ending | None = None
     _false_starts: int = 0
     _steps_since_running: int = 0
     _watch: HangWatch = field(init=False)
-    _overdue_since: float | None = None
     _out: list[Action] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,9 +76,12 @@ class AgentState:
         match fact:
             case facts.Began(generation):
                 self._on_began(generation)
-            case facts.BoundaryAsked(generation, reason):
-                if self.generation is not None and generation == self.generation.number:
-                    self._boundary = (generation, reason)
+            case facts.BoundaryAsked(generation):
+                if generation == self._number:
+                    self._boundary = fact
+            case facts.Reserved(generation, reason):
+                self._over = max(self._over, generation)
+                self._clear_out(generation, reason, now)
             case facts.Ended(status, reason):
                 self._on_ended(status, reason, now)
             case facts.TurnedAway(reason):
@@ -97,7 +90,8 @@ class AgentState:
             case facts.DrainAsked():
                 self._on_drain(fact, now)
             case facts.DrainDone():
-                self._drained = True
+                if self._notice is not None:
+                    self._notice.done = fact
             case facts.Hurry():
                 self._end(EXIT_DRAINED, "drained", "asked twice to end", now, at_once=True)
             case facts.Exited(process, how):
@@ -115,16 +109,13 @@ class AgentState:
 
     def next_deadline(self) -> float | None:
         """When the next `Tick` is due; None when nothing waits for time alone."""
-        times = [slot.deadline for slot in self.slots if slot.deadline is not None]
-        if self._drain_deadline is not None:
-            times.append(self._drain_deadline)
-        if self._overdue_since is not None:
-            times.append(self._overdue_since + HANG_SECOND_LOOK_SECONDS)
-        elif (overdue := self._watch.deadline()) is not None:
-            times.append(overdue)
+        times = [slot.deadline for slot in self.slots]
+        times += [self._notice_over(), self._watch.deadline()]
+        if self._stop is not None and self._ending is None:
+            times.append(self._stop.deadline)
         if self._ending is not None and not self._ending.over:
             times.append(self._ending.deadline)
-        return min(times, default=None)
+        return min((time for time in times if time is not None), default=None)
 
     @property
     def ready(self) -> bool:
@@ -141,12 +132,13 @@ class AgentState:
     @property
     def inside_generation(self) -> bool:
         """Whether every worker of this node is in the newest generation."""
-        return (
-            self.member
-            and self.generation is not None
-            and self._running == self.generation.number
-            and all(slot.inside for slot in self.slots)
-        )
+        here = self.member and self._running == self._number
+        return here and all(slot.inside for slot in self.slots)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the generation that this node was in is over, and none has taken its place."""
+        return self.member and self._over >= self._number
 
     @property
     def ending(self) -> bool:
@@ -154,7 +146,7 @@ class AgentState:
 
     @property
     def draining(self) -> bool:
-        return self._drain is not None
+        return self._notice is not None
 
     def rank_of(self, slot: Slot) -> int | None:
         """The slot's global rank in the newest generation; None when it has none."""
@@ -171,26 +163,27 @@ class AgentState:
 
     def _on_ended(self, status: str, reason: str, now: float) -> None:
         asked_for = any(slot.status == "stopped" for slot in self.slots)
-        if status == "failed":
-            code, word = EXIT_FAILED, status
-        elif self._drain is not None:
-            code, word = EXIT_DRAINED, "drained"
-        elif status == "stopped" and not asked_for:
-            code, word = EXIT_DRAINED, status
+        code, word = leaving.how_to_end(status, drains=self.draining, asked_for=asked_for)
+        inside = any(slot.inside and slot.generation == self._number for slot in self.slots)
+        if code != EXIT_DRAINED:
+            self._end(code, word, reason, now, whole=True)
+        elif inside and not self.waiting and self.policy.persistent and self._ending is None:
+            # All workers leave at one boundary and save together, as every node hears of this.
+            self._stop = Stop(code, word, reason, now + self.policy.stop_seconds)
+            self._boundary = facts.BoundaryAsked(self._number, reason)
         else:
-            code, word = EXIT_COMPLETED, status
-        self._end(code, word, reason, now, whole=True)
+            self._end(code, word, reason, now, whole=True, save=True)
 
     def _on_drain(self, asked: facts.DrainAsked, now: float) -> None:
-        if self._drain is not None or self._ending is not None:
+        if self._notice is not None or self._ending is not None:
             return
-        self._drain = asked
+        self._notice = Notice(asked)
         if self.generation is None or not self.member:
             self._end(EXIT_DRAINED, "drained", asked.reason, now)
             return
-        self._drain_deadline = now + asked.grace
-        if len(self.generation.members) == 1:
-            self._boundary = (self.generation.number, asked.reason)
+        self._notice.ends = now + asked.grace
+        if self._alone:
+            self._boundary = facts.BoundaryAsked(self._number, asked.reason)
         else:
             self._out.append(act.TellDrain(asked.grace, asked.reason))
 
@@ -209,21 +202,17 @@ class AgentState:
                     number = self.generation.number
                     self._out.append(act.TellFinished(number, "failed", message))
                     self._end(code, "failed", message, now, whole=True)
-            case facts.Entered(_process, generation) if generation == slot.generation:
-                slot.entered = True
+            case facts.Entered(_process, generation, version) if generation == slot.generation:
+                slot.entered, slot.step = True, version
             case facts.Stepped(_process, generation, step) if generation == slot.generation:
                 before = min(other.step for other in self._inside())
                 slot.step = step
                 self._steps_since_running += generation == self._running
                 if generation == self._running and before < min(s.step for s in self._inside()):
                     self._watch.step(now)
-                    self._overdue_since = None
             case facts.Waits(_process, generation, on) if generation == slot.generation:
                 slot.waits = on
-                if any(other.waits for other in self._inside()):
-                    self._watch.pause()
-                else:
-                    self._watch.resume(now)
+                self._watch.hold(now, held=any(other.waits for other in self._inside()))
             case facts.Left(_process, generation, version, error) if (
                 generation == slot.generation and slot.inside
             ):
@@ -263,7 +252,7 @@ class AgentState:
             if self._false_starts >= HOPELESS_STARTS:
                 reason = f"workers end before they are ready ({how}), {self._false_starts} times"
                 self._end(EXIT_FAILED, "failed", reason, now)
-        elif self.generation is None or number != self.generation.number:
+        elif number != self._number:
             pass
         elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
             self._fail(slot, how, message, now)
@@ -282,33 +271,35 @@ class AgentState:
             else:
                 slot.deadline = None
                 self._kill(slot.process, "did not leave the generation in time")
-        if self._drain_deadline is not None and now >= self._drain_deadline:
-            self._drain_deadline = None
-            reason = "the notice ran out before the state was handed over"
-            self._end(EXIT_DRAINED, "drained", reason, now, at_once=True)
+        if (notice_over := self._notice_over()) is not None and now >= notice_over:
+            self._on_notice_over(now)
         self._look_for_a_hang(now)
         if self._ending is not None and now >= self._ending.deadline:
             self._kill_all("did not end in time")
             self._ending.deadline = float("inf")
 
+    def _notice_over(self) -> float | None:
+        forsaken = self._ending is None and (self._alone or self.waiting)
+        return None if self._notice is None else self._notice.deadline(forsaken=forsaken)
+
+    def _on_notice_over(self, now: float) -> None:
+        assert self._notice is not None
+        if self._ending is None and self._notice.ends is not None and now < self._notice.ends:
+            self._end(EXIT_DRAINED, "drained", self._notice.asked.reason, now, save=True)
+            return
+        self._notice.ends = None
+        reason = "the notice ran out before the state was handed over"
+        self._end(EXIT_DRAINED, "drained", reason, now, at_once=True)
+
     def _look_for_a_hang(self, now: float) -> None:
         """Ends the generation when no step was done for too long: whoever does not come out of it
         by itself is the one that hangs, and is replaced."""
-        overdue = self._watch.deadline()
-        if overdue is None or now < overdue or not self._inside():
+        if not self._inside() or not self._watch.overdue(now):
             return
-        if self._overdue_since is None:
-            # An agent that was stopped itself has words of its workers left to read.
-            self._overdue_since = now
-            return
-        if now < self._overdue_since + HANG_SECOND_LOOK_SECONDS:
-            return
-        idle = self._watch.idle(now)
+        cause = f"no step for {self._watch.idle(now):.0f} s"
         self._watch.stop()
-        self._overdue_since = None
         self._out.extend(act.Dump(slot.process, HUNG) for slot in self._inside())
         behind = min(self._inside(), key=lambda slot: slot.step)
-        cause = f"no step for {idle:.0f} s"
         rank = self.rank_of(behind)
         if rank is not None and self._failed < behind.generation:
             self._failed = behind.generation
@@ -321,33 +312,30 @@ class AgentState:
 
     def _advance(self, now: float) -> None:
         if self._ending is None:
-            if self.policy.persistent:
+            if self.policy.persistent and self._stop is None:
                 self._fill_slots()
             if self.generation is not None:
                 self._follow(self.generation, now)
                 self._conclude(self.generation, now)
             self._keep_standbys()
-        ending = self._ending
-        if ending is not None and not ending.over and not self._alive():
-            ending.over = True
-            self._out.append(act.Depart(ending.code, ending.status, ending.reason, ending.whole))
+        if (stop := self._stop) is not None and (not self._inside() or now >= stop.deadline):
+            self._end(stop.code, stop.status, stop.reason, now, whole=True, save=True)
+        if self._ending is not None and not self._ending.over and not self._alive():
+            self._out.append(self._ending.depart(now))
 
     def _fill_slots(self) -> None:
         for slot in self.slots:
             if slot.stage is not Stage.EMPTY:
                 continue
-            chosen = self._standbys.take()
-            if chosen is None:
-                slot.process, slot.stage = self._spawn(standby=False), Stage.STARTING
-            else:
-                slot.process, ready = chosen
-                slot.stage = Stage.IDLE if ready else Stage.STARTING
-                self._out.append(act.Promote(slot.process))
+            chosen, ready = self._standbys.take() or (0, False)
+            if chosen:
+                self._out.append(act.Promote(chosen))
+            slot.process = chosen or self._spawn(standby=False)
+            slot.stage = Stage.IDLE if ready else Stage.STARTING
 
     def _follow(self, generation: Generation, now: float) -> None:
         """Get out of an older generation and into the newest."""
-        number = generation.number
-        member = self.member and self._drain is None
+        number, member = generation.number, self.member and self._notice is None
         for slot in self.slots:
             if slot.inside and slot.generation < number:
                 self._interrupt(slot, generation.reason, now)
@@ -355,18 +343,15 @@ class AgentState:
             outside = slot.stage in (resting, Stage.SPARE, Stage.DONE)
             if member and outside and slot.generation < number:
                 self._enter(slot, generation)
-        boundary, reason = self._boundary
-        if boundary == number:
+        if self._boundary.generation == number:
             for slot in self.slots:
                 if slot.stage is Stage.BUSY and not slot.asked:
-                    self._ask_to_leave(slot, reason, now)
+                    self._ask_to_leave(slot, self._boundary.reason, now)
 
     def _conclude(self, generation: Generation, now: float) -> None:
         """Say what is true of all slots together."""
         number = generation.number
-        mine = [slot for slot in self.slots if slot.generation == number]
-        if len(mine) < len(self.slots):
-            mine = []
+        mine = self.slots if all(slot.generation == number for slot in self.slots) else []
         over = (Stage.DONE, Stage.SPARE)
         out = not any(slot.inside for slot in self.slots)
         if mine and self._running < number and all(slot.entered for slot in mine):
@@ -378,19 +363,20 @@ class AgentState:
             self._finished = number
             status = "stopped" if any(s.status == "stopped" for s in mine) else "completed"
             self._out.append(act.TellFinished(number, status, ""))
-        asked = self._boundary[0] == number or bool(self._cause)
+        asked = self._boundary.generation == number or bool(self._cause)
         if mine and out and asked and max(self._left, self._failed, self._finished) < number:
             self._left = number
             version = max(slot.version for slot in mine)
-            if self._drain is None or len(generation.members) > 1:
-                self._out.append(act.TellLeft(number, version, self._cause))
-        alone = len(generation.members) == 1 and self.member
-        if self._drain is not None and out and (self._drained or alone):
-            self._end(EXIT_DRAINED, "drained", self._drain.reason, now)
+            if self._stop is None and (self._notice is None or not self._alone):
+                going = self._notice is not None or self.node in self._boundary.going
+                self._out.append(act.TellLeft(number, version, self._cause, going))
+        if (notice := self._notice) is not None and out and (notice.done or self._alone):
+            forsaken = notice.done is None or not notice.done.handed_over
+            self._end(EXIT_DRAINED, "drained", notice.asked.reason, now, save=forsaken)
 
     def _keep_standbys(self) -> None:
         settled = self._steps_since_running >= STEPS_BEFORE_STANDBY * self.slot_count
-        undisturbed = self._drain is None and self._ending is None
+        undisturbed = self._notice is None and self._stop is None and self._ending is None
         if undisturbed and settled and self.ready:
             while len(self._standbys) < self.policy.standby:
                 self._standbys.started(self._spawn(standby=True))
@@ -419,20 +405,25 @@ class AgentState:
         if not self.policy.persistent:
             self._interrupt(slot, reason, now)
             return
-        last = self._drain is not None
-        alone = self.generation is not None and len(self.generation.members) == 1
-        self._out.append(act.Boundary(slot.process, slot.generation, reason, last and alone))
+        save = self._stop is not None or (self._notice is not None and self._alone)
+        self._out.append(act.Boundary(slot.process, slot.generation, reason, save))
 
     def _interrupt(self, slot: Slot, reason: str, now: float) -> None:
         if slot.stage is not Stage.BUSY:
             return
         self._watch.stop()
-        self._overdue_since = None
         slot.stage = Stage.LEAVING
         slot.deadline = now + self.policy.interrupt_seconds
-        asked_by = self._drain.signal if self._drain is not None else None
-        number = asked_by or signal.SIGTERM
+        number = (self._notice and self._notice.asked.signal) or signal.SIGTERM
         self._out.append(act.Interrupt(slot.process, slot.generation, reason, number))
+
+    @property
+    def _number(self) -> int:
+        return self.generation.number if self.generation is not None else 0
+
+    @property
+    def _alone(self) -> bool:
+        return self.generation is not None and len(self.generation.members) == 1 and self.member
 
     def _inside(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.inside]
@@ -441,11 +432,10 @@ class AgentState:
         slot.stage = stage
         slot.deadline = None
         self._watch.stop()
-        self._overdue_since = None
 
     def _clear_out(self, generation: int, reason: str, now: float) -> None:
         for slot in self.slots:
-            if slot.generation == generation:
+            if slot.generation <= generation:
                 self._interrupt(slot, reason, now)
 
     def _fail(self, slot: Slot, how: Exit, message: str, now: float) -> None:
@@ -478,18 +468,22 @@ class AgentState:
         *,
         at_once: bool = False,
         whole: bool = False,
+        save: bool = False,
     ) -> None:
         if self._ending is not None:
             if at_once:
+                self._ending.save_until = 0.0
                 self._kill_all(reason)
             return
         patience = self.policy.quit_seconds
         if status == "failed":
             patience = min(patience, self.policy.interrupt_seconds)
-        alone = self.generation is None or len(self.generation.members) == 1
-        self._ending = _Ending(code, status, reason, now + patience, whole or alone)
+        whole = whole or self.generation is None or self._alone
+        self._ending = Ending(code, status, reason, now + patience, whole)
+        if save and self.policy.persistent:
+            ends = self._notice.ends if self._notice is not None else None
+            self._ending.save_until = now + SAVE_SECONDS if ends is None else ends
         self._watch.stop()
-        self._drain_deadline = None
         if at_once:
             self._kill_all(reason)
             return

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rendezvous.generation import Generation
 from rendezvous.timeouts import Timeouts
@@ -24,6 +25,9 @@ from trainer.command.slots import worker_count
 from trainer.errors import JobError
 from trainer.job import Job, dump, from_mapping, load
 from trainer.telemetry import RunDirectory
+
+if TYPE_CHECKING:
+    from trainer.mesh import NodeSlots
 
 LEADER_GRACE_SECONDS = 5.0
 OVERRIDING_FLAGS = {
@@ -75,7 +79,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         membership=membership(
             parsed,
             max_restarts=elastic.max_restarts,
-            nodes=(elastic.min_nodes, elastic.max_nodes),
+            nodes=(_least_nodes(job, slots), elastic.max_nodes),
             times={
                 "join_timeout": elastic.join_timeout,
                 "last_call": elastic.last_call,
@@ -99,7 +103,8 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         signals=options.signals(parsed.signals_to_handle),
         drain_seconds=elastic.drain_grace,
         probe=_probe(job),
-        mesh=_mesh_namer(job, slots) if job.trains else None,
+        mesh=_mesh_namer(job) if job.trains else None,
+        plan=_planner(job) if job.trains else None,
     )
 
 
@@ -160,17 +165,46 @@ def _probe(job: Job) -> Probe | None:
     )
 
 
-def _mesh_namer(job: Job, slots: int) -> Callable[[Generation], str]:
-    """What a generation's mesh is called. Raises JobError when the job fits nowhere."""
-    from trainer.mesh import NodeSlots, plan_job
+def _least_nodes(job: Job, slots: int) -> int:
+    """Below so many nodes the job waits. Raises JobError when it fits nowhere."""
+    from trainer.mesh import NodeSlots, least_nodes, plan_job
+
+    if not job.trains:
+        return job.elastic.min_nodes
+    plan_job(job, [NodeSlots(node=str(i), slots=slots) for i in range(job.elastic.max_nodes)])
+    least = least_nodes(job, slots)
+    if least > job.elastic.min_nodes:
+        print(
+            f"remesh: below {least} nodes no mesh fits, so that the job waits there "
+            f"(elastic.nodes allows {job.elastic.min_nodes})",
+            file=sys.stderr,
+        )
+    return least
+
+
+def _slots_of(generation: Generation) -> list[NodeSlots]:
+    from trainer.mesh import NodeSlots
+
+    return [NodeSlots(node=m.node, slots=m.slots) for m in generation.members]
+
+
+def _planner(job: Job) -> Callable[[Generation, str], dict[str, Any]]:
+    """What would follow from the loss of a generation's node."""
+    from trainer.mesh import foresee
+
+    return lambda generation, lost: foresee(job, _slots_of(generation), lost).to_dict()
+
+
+def _mesh_namer(job: Job) -> Callable[[Generation], str]:
+    """What a generation's mesh is called."""
+    from trainer.mesh import plan_job
 
     def name(generation: Generation) -> str:
-        nodes = [NodeSlots(node=m.node, slots=m.slots) for m in generation.members]
+        nodes = _slots_of(generation)
         replan = "none" if generation.number == 1 else job.elastic.replan
         try:
             return plan_job(job, nodes, replan=replan).describe()
         except JobError as error:
             return f"no mesh: {error}"
 
-    plan_job(job, [NodeSlots(node=str(i), slots=slots) for i in range(job.elastic.max_nodes)])
     return name

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.agent import Launch, Outcome, report, run_agent
+from trainer.agent import EXIT_DRAINED, Launch, Outcome, report, run_agent
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.same_job import differences
 from trainer.errors import JobError
@@ -140,7 +140,7 @@ def tell(outcome: Outcome, directory: Path) -> None:
         print(f"remesh: everything of this run is in {directory}", file=sys.stderr)
         return
     summary = outcome.summary or {}
-    if outcome.status == "drained":
+    if outcome.code == EXIT_DRAINED:
         print(f"remesh: left: {outcome.reason}; run it again to resume", file=sys.stderr)
     elif summary.get("steps"):
         told = [f"{outcome.status} after {summary['steps']} steps"]

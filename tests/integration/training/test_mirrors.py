@@ -7,6 +7,8 @@ import socket
 import numpy as np
 import pytest
 
+from rendezvous.generation import Generation, Member
+from trainer.agent.keeping import MIRROR_LABEL, Keeping
 from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.checkpoint.staging import FORMAT, Slots, read_description
 
@@ -68,3 +70,52 @@ def test_a_sender_that_breaks_off_leaves_nothing_visible(tmp_path, slot, server)
         connection.sendall(b'{"name": "n", "description": {"held_bytes": 50}, "digest": ')
     send_mirror(slot, "node-own-0", server.endpoint, b"secret")
     assert [path.parent.name for path in tmp_path.glob("theirs/*/*.json")] == ["from-node-own-0"]
+
+
+async def test_no_state_is_left_with_a_node_that_goes_too(tmp_path, slot):
+    """
+    1. a's mirrors go to the next node, b
+    2. b is about to leave as well: what it was sent goes to c, and so does all that follows
+    """
+    servers = {node: MirrorServer(tmp_path / node, "127.0.0.1", b"secret") for node in "bc"}
+    members = [Member(node="a", incarnation=1, slots=1, host="a", store_endpoint="")]
+    members += [
+        Member(
+            node=node,
+            incarnation=1,
+            slots=1,
+            host=node,
+            store_endpoint="",
+            labels={MIRROR_LABEL: server.endpoint},
+        )
+        for node, server in servers.items()
+    ]
+    generation = Generation(number=3, members=tuple(members), reason="why")
+    told = []
+    keeping = Keeping(
+        "a", "127.0.0.1", "secret", topology=None, report=lambda *event: told.append(event)
+    )
+
+    def mirrored(node: str) -> int:
+        return len(list((tmp_path / node).glob("from-a-own-0/*.json")))
+
+    try:
+        keeping.staged(slot, generation)
+        await keeping.handed_over(60)
+        assert (mirrored("b"), mirrored("c")) == (1, 0)
+        keeping.without((), generation)
+        keeping.without(("b",), generation)
+        await keeping.handed_over(60)
+        assert (mirrored("b"), mirrored("c")) == (1, 1)
+        keeping.staged(slot, generation)
+        await keeping.handed_over(60)
+        assert (mirrored("b"), mirrored("c")) == (1, 2)
+        keeping.without(("b", "c"), generation)
+        keeping.staged(slot, generation)
+        await keeping.handed_over(60)
+        assert (mirrored("b"), mirrored("c")) == (1, 2), "nobody stays who could take it"
+        assert told == []
+    finally:
+        keeping.close()
+        for server in servers.values():
+            server.close()

@@ -300,7 +300,7 @@ def test_a_draining_node_among_others_hands_over_before_it_goes() -> None:
     story.hear(facts.BoundaryAsked(1, "node a drains"))
     assert [boundary.save for boundary in story.did(act.Boundary)] == [False, False]
     story.hear(facts.Left(1, 1, 9), facts.Left(2, 1, 9))
-    assert story.done == [act.TellLeft(1, 9, "")]
+    assert story.done == [act.TellLeft(1, 9, "", going=True)]
     assert story.hear(facts.Began(generation(2, "b"))) == []
     story.hear(facts.DrainDone())
     assert story.did(act.Quit) == [act.Quit(1), act.Quit(2)]
@@ -452,3 +452,107 @@ def test_a_part_that_is_over_is_not_the_whole() -> None:
     story.hear(facts.TurnedAway("set aside"))
     story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
     assert [(depart.code, depart.whole) for depart in story.did(act.Depart)] == [(1, False)]
+
+
+def test_a_generation_that_none_follows_is_left_and_waited_after() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    assert not story.state.waiting
+    story.hear(facts.Reserved(1, "node b was lost; 1 node left, at least 2 needed"))
+    assert [interrupt.process for interrupt in story.did(act.Interrupt)] == [1, 2]
+    story.hear(facts.Left(1, 1, 9), facts.Left(2, 1, 9))
+    assert story.state.waiting
+    story.running(2, "a", "c")
+    assert not story.state.waiting
+
+
+def test_who_waited_in_vain_saves_what_is_staged_and_leaves_with_75() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Reserved(1, "why"), facts.Left(1, 1, 9), facts.Left(2, 1, 9))
+    story.hear(facts.Ended("stopped", "1 node after 60 s, at least 2 needed"))
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    (depart,) = story.did(act.Depart)
+    assert (depart.code, depart.status, depart.whole) == (75, "stopped", True)
+    assert depart.save_seconds > 0
+
+
+def test_a_spare_is_told_so_and_loses_nothing_by_it() -> None:
+    story = Story(LOOP).running(2, "a", "b")
+    story.hear(facts.Reserved(1, "of an earlier one"))
+    assert story.done == []
+    assert not story.state.waiting
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_what_nobody_takes_over_is_saved_in_what_is_left_of_the_grace(handed_over: bool) -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.DrainAsked("SIGTERM", 30.0), facts.BoundaryAsked(1, "drain", ("a",)))
+    story.hear(facts.Left(1, 1, 9), facts.Left(2, 1, 9))
+    story.now = 4.0
+    story.hear(facts.DrainDone(handed_over))
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    (depart,) = story.did(act.Depart)
+    assert (depart.code, depart.save_seconds) == (75, 0.0 if handed_over else 26.0)
+
+
+def test_a_stopped_job_saves_at_one_boundary_of_all_nodes() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Ended("stopped", "no node stays"))
+    assert story.done == [act.Boundary(p, 1, "no node stays", save=True) for p in (1, 2)]
+    story.hear(facts.Left(1, 1, 9))
+    assert story.done == []
+    story.hear(facts.Left(2, 1, 9))
+    assert story.did(act.TellLeft) == [], "nobody is there to hear it"
+    assert story.did(act.Quit) == [act.Quit(1), act.Quit(2)]
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert [depart.code for depart in story.did(act.Depart)] == [75]
+
+
+def test_a_stopped_job_whose_step_does_not_end_is_interrupted() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Ended("stopped", "an operator asked for it"))
+    assert story.wait(LOOP.stop_seconds - 0.1) == []
+    assert [
+        interrupt.process for interrupt in story.wait(0.2) if isinstance(interrupt, act.Interrupt)
+    ]
+    story.hear(facts.Exited(1, KILLED), facts.Exited(2, KILLED))
+    (depart,) = story.did(act.Depart)
+    assert depart.save_seconds > 0, "the last mirror is better than nothing"
+
+
+def test_the_last_nodes_step_has_half_of_the_grace_and_the_save_the_rest() -> None:
+    story = Story(LOOP).running(1)
+    story.hear(facts.DrainAsked("SIGTERM", 20.0))
+    assert story.state.next_deadline() == 10.0
+    story.wait(10.0)
+    assert [interrupt.process for interrupt in story.did(act.Interrupt)] == [1, 2]
+    story.hear(facts.Exited(1, KILLED), facts.Exited(2, KILLED))
+    (depart,) = story.did(act.Depart)
+    assert depart.save_seconds == 10.0
+
+
+def test_a_second_notice_saves_nothing_more() -> None:
+    story = Story(LOOP).running(1)
+    story.hear(facts.DrainAsked("SIGTERM", 20.0))
+    story.wait(10.0)
+    story.hear(facts.Hurry())
+    assert [kill.process for kill in story.did(act.Kill)] == [1, 2]
+    story.hear(facts.Exited(1, KILLED), facts.Exited(2, KILLED))
+    (depart,) = story.did(act.Depart)
+    assert depart.save_seconds == 0.0
+
+
+def test_a_node_that_the_next_generation_is_without_hands_its_state_over_first() -> None:
+    for going in (True, False):
+        story = Story(LOOP).running(1, "a", "b", "c")
+        story.hear(facts.BoundaryAsked(1, "the job shrinks", ("a",) if going else ("b",)))
+        story.hear(facts.Left(1, 1, 9), facts.Left(2, 1, 9))
+        assert story.done == [act.TellLeft(1, 9, "", going)]
+
+
+def test_a_worker_that_fails_in_its_first_step_fails_at_the_step_it_went_on_from() -> None:
+    """Else a step that always fails would never be recognized: each generation ends in it."""
+    story = Story(LOOP).running()
+    story.hear(facts.Exited(2, Exit(1, None)), facts.Began(generation(2)), facts.Left(1, 1, 7))
+    story.hear(facts.Hello(3), facts.Entered(1, 2, 7), facts.Entered(3, 2, 7))
+    story.hear(facts.Exited(3, Exit(1, None)))
+    assert story.did(act.TellFailed) == [act.TellFailed(2, 1, 1, None, 7, "")]

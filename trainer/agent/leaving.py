@@ -1,0 +1,75 @@
+"""How an agent's part ends: with notice, because the job was stopped, or because it is over. Pure.
+
+All times are of the agent's clock, in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.agent import actions as act
+from trainer.agent import facts
+
+EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_DRAINED = 0, 1, 2, 75
+
+
+def how_to_end(status: str, *, drains: bool, asked_for: bool) -> tuple[int, str]:
+    """The exit code, and the word for it, where the whole job has ended as `status`.
+
+    `drains`: the node was on its way out. `asked_for`: the job itself wanted to stop here.
+    """
+    if status == "failed":
+        return EXIT_FAILED, status
+    if drains:
+        return EXIT_DRAINED, "drained"
+    if status == "stopped" and not asked_for:
+        return EXIT_DRAINED, status
+    return EXIT_COMPLETED, status
+
+
+@dataclass(slots=True)
+class Notice:
+    """A drain on its way. `ends`: when its grace is over; None where there is no state to save."""
+
+    asked: facts.DrainAsked
+    ends: float | None = None
+    done: facts.DrainDone | None = None
+
+    def deadline(self, *, forsaken: bool) -> float | None:
+        """When it has to go on by force.
+
+        `forsaken`: nobody takes the state over, so that half of the grace is for saving it.
+        """
+        if self.ends is None:
+            return None
+        return self.ends - self.asked.grace / 2 if forsaken else self.ends
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The job was stopped: how to end once the workers are out, at `deadline` at the latest."""
+
+    code: int
+    status: str
+    reason: str
+    deadline: float
+
+
+@dataclass(slots=True)
+class Ending:
+    """The workers are told to end; at `deadline` they are killed. What is staged may be saved
+    until `save_until`."""
+
+    code: int
+    status: str
+    reason: str
+    deadline: float
+    whole: bool
+    save_until: float = 0.0
+    over: bool = False
+
+    def depart(self, now: float) -> act.Depart:
+        """Every process has ended."""
+        self.over = True
+        seconds = max(0.0, self.save_until - now)
+        return act.Depart(self.code, self.status, self.reason, self.whole, seconds)
