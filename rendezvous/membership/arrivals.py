@@ -22,7 +22,7 @@ def restore(job: Job, event: NewLeader) -> Job:
     if record is None:
         return fresh
     if record.generation is not None:
-        fresh.first = False
+        fresh.first, fresh.started = False, True
         fresh.remember_seats()
         fresh.lives = {m.node: m.incarnation for m in record.generation.members}
     if record.ended is not None or fresh.active is None:
@@ -88,7 +88,7 @@ def _reopen(job: Job, event: Join) -> bool:
         return False
     generation = job.known.generation
     job.record = Record(spec=event.spec, generation=generation)
-    job.first = True
+    job.first, job.started = True, False
     job.forming = job.grown = job.now
     job.note(event.node, f"node {event.node} resumes the job, which had stopped: {ended.reason}")
     return True

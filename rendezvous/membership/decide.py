@@ -199,7 +199,7 @@ def _form(job: Job) -> None:
     spec, count = job.spec, job.fitting
     if not count:
         job.enough = None
-        limit = spec.wait if job.number else spec.join_timeout
+        limit = spec.wait if job.started else spec.join_timeout
         if job.due(job.forming + limit):
             here = counted(len(job.ready), "node")
             reason = f"{here} after {limit:.0f} s, at least {spec.min_nodes} needed"
@@ -249,7 +249,7 @@ def _begin(job: Job, reason: str) -> None:
     grows = job.first or not names <= before
     job.began = job.now
     job.grown = job.now if grows else job.grown
-    job.first = False
+    job.first, job.started = False, True
     job.forget_generation()
     for member in seats:
         node = job.nodes[member.node]

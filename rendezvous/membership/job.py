@@ -108,6 +108,7 @@ class Job:
     grown: float = 0.0
     forming: float = 0.0
     first: bool = True
+    started: bool = False
     enough: float | None = None
     unready: float | None = None
     deserted: tuple[float, str, int, str] | None = None

@@ -97,3 +97,19 @@ def test_nodes_that_stop_together_leave_a_job_that_can_be_resumed():
     story.begin("a", "b")
     story.finish("a", "b", status="stopped")
     assert story.only(EndJob).status == "stopped"
+
+
+def test_a_job_that_is_resumed_waits_for_its_nodes_as_at_the_first_start():
+    """`wait` may be short: it is for nodes that were there a moment ago."""
+    story = Story(wait=2.0, join_timeout=300.0)
+    story.begin("a", "b")
+    story.cut("b")
+    story.after(3.0)
+    assert story.only(EndJob).status == "stopped"
+    story.beating.clear()
+    story.join("a", incarnation=2)
+    story.after(200.0)
+    assert story.saw(EndJob) == []
+    story.join("b", incarnation=2)
+    story.after(2.0)
+    assert story.members == "ab"
