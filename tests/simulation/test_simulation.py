@@ -17,7 +17,7 @@ from tests.simulation.history import History
 
 HISTORIES = int(os.environ.get("REMESH_SIM_HISTORIES", "0"))
 SEED = os.environ.get("REMESH_SIM_SEED")
-FEW, MANY = 1200, 6000
+FEW, MANY = 1200, 3000
 CHUNK = 50
 REPOSITORY = Path(__file__).parents[2]
 

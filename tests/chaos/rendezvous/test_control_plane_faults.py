@@ -19,6 +19,7 @@ import pytest
 from rendezvous.errors import Unreachable
 from rendezvous.session import Operator
 from tests.attendants import Attendant, Crew, spec_of
+from tests.chaos.rendezvous.slow_disk import stalling
 from tests.etcd_server import EtcdCluster, EtcdServer
 from tests.proxy import Proxy
 from tests.rendezvous_services import ServiceProcess
@@ -232,31 +233,10 @@ async def test_all_of_etcd_is_killed_for_half_a_minute(
 async def test_etcd_stalls_again_and_again_as_on_a_slow_disk(
     replicas: list[ServiceProcess], etcd_cluster: EtcdCluster
 ) -> None:
-    """All members are stopped for half a second out of each; leases and writes only get slow."""
-    async with _training(replicas) as crew, _stalling(etcd_cluster):
+    """Leases and writes only get slow."""
+    async with _training(replicas) as crew, stalling(etcd_cluster):
         await _goes_on(crew, 300)
         await _membership_changes(crew)
-
-
-@asynccontextmanager
-async def _stalling(cluster: EtcdCluster) -> AsyncIterator[None]:
-    async def stall() -> None:
-        while True:
-            for member in cluster.members:
-                member.pause()
-            await asyncio.sleep(0.5)
-            for member in cluster.members:
-                member.resume()
-            await asyncio.sleep(0.5)
-
-    task = asyncio.create_task(stall())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        for member in cluster.members:
-            member.resume()
 
 
 @pytest.mark.parametrize("how", ["cut", "freeze"])
