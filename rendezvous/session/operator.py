@@ -16,7 +16,8 @@ from rendezvous.wire import rendezvous_pb2 as wire
 
 SERVICE = "/remesh.rendezvous.v1.Rendezvous"
 DEADLINE = 3.0
-_Request = wire.StatusRequest | wire.DrainRequest | wire.ScaleRequest | wire.StopRequest
+_Order = wire.DrainRequest | wire.ScaleRequest | wire.StopRequest
+_Request = wire.StatusRequest | _Order
 _Reply = TypeVar("_Reply", wire.StatusReply, wire.AdminReply)
 
 
@@ -55,21 +56,27 @@ class Operator:
 
     async def drain(self, run_id: str, node: str, *, grace: float, reason: str) -> wire.AdminReply:
         request = wire.DrainRequest(run_id=run_id, node=node, grace=grace, reason=reason)
-        return await self._ask("Drain", request, wire.AdminReply)
+        return await self._order("Drain", request)
 
     async def scale(self, run_id: str, nodes: int, *, reason: str = "") -> wire.AdminReply:
         request = wire.ScaleRequest(run_id=run_id, nodes=nodes, reason=reason)
-        return await self._ask("Scale", request, wire.AdminReply)
+        return await self._order("Scale", request)
 
     async def stop(self, run_id: str, *, reason: str) -> wire.AdminReply:
         request = wire.StopRequest(run_id=run_id, reason=reason)
-        return await self._ask("Stop", request, wire.AdminReply)
+        return await self._order("Stop", request)
 
-    async def _ask(self, method: str, request: _Request, kind: type[_Reply]) -> _Reply:
+    async def _order(self, method: str, request: _Order) -> wire.AdminReply:
+        leader = (await self.status(request.run_id)).leader
+        return await self._ask(method, request, wire.AdminReply, first=leader)
+
+    async def _ask(
+        self, method: str, request: _Request, kind: type[_Reply], *, first: str = ""
+    ) -> _Reply:
         """The leader's answer if it can be had, else any replica's."""
         tried: dict[str, str] = {}
         answer: _Reply | None = None
-        queue = list(self._endpoints)
+        queue = [endpoint for endpoint in (first, *self._endpoints) if endpoint]
         while queue:
             endpoint = queue.pop(0)
             if endpoint in tried:
@@ -87,12 +94,14 @@ class Operator:
             tried[endpoint] = "not the leader"
             answer = kind.FromString(data)
             if isinstance(answer, wire.AdminReply):
-                leader = answer.leader
+                leads = not answer.leader
             else:
-                leader = "" if answer.leader == answer.service else answer.leader
-            if not leader:
+                leads = answer.leader == answer.service
+            if leads:
                 return answer
-            queue.insert(0, leader)
+            # A replica that is cut off from the store knows of no leader, where others may.
+            if answer.leader:
+                queue.insert(0, answer.leader)
         if answer is not None:
             return answer
         told = "; ".join(f"{endpoint}: {why}" for endpoint, why in tried.items())
