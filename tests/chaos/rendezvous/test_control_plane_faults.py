@@ -27,7 +27,8 @@ from tests.rendezvous_services import ServiceProcess
 pytestmark = pytest.mark.slow
 
 STEPS = 100
-SPEC = spec_of(1, 3)
+# All three are waited for, however slowly they come.
+SPEC = spec_of(1, 3, last_call=60.0)
 
 
 @pytest.fixture
