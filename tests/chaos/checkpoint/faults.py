@@ -23,7 +23,8 @@ OPERATIONS = (
     "unlink",
     "rmdir",
 )
-FINISHED = 0
+FINISHED, SURVIVED = 0, 4
+"""How a child ends that did all it was to do: without a fault, and in spite of one."""
 
 
 class Faults:
@@ -33,6 +34,10 @@ class Faults:
         self._at = at
         self._strike = strike
         self.count = 0
+
+    @property
+    def struck(self) -> bool:
+        return self.count >= self._at
 
     def install(self) -> None:
         """For good: use it in a process that ends soon."""
@@ -72,7 +77,7 @@ def in_child(act: Callable[[], None], faults: Faults) -> int:
         try:
             faults.install()
             act()
-            code = FINISHED
+            code = SURVIVED if faults.struck else FINISHED
         finally:
             os._exit(code)
     _, status = os.waitpid(pid, 0)

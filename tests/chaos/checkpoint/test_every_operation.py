@@ -19,7 +19,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.chaos.checkpoint.faults import FINISHED, Faults, full, in_child, kill, settled
+from tests.chaos.checkpoint.faults import (
+    FINISHED,
+    SURVIVED,
+    Faults,
+    full,
+    in_child,
+    kill,
+    settled,
+)
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint.keep import Keep
 from trainer.checkpoint.writer import save_staged
@@ -88,13 +96,13 @@ def test_a_save(room: Callable[[], Path], strike: Callable[[str], None]) -> None
         at += 1
         directory = room()
         code = in_child(lambda directory=directory: save_directly(directory), Faults(at, strike))
-        assert code in (FINISHED, FAILED, -signal.SIGKILL)
+        assert code in (FINISHED, SURVIVED, FAILED, -signal.SIGKILL)
         versions.append(is_whole(directory, 3))
-        if code == FINISHED:
+        if code in (FINISHED, SURVIVED):
             assert versions[-1] == 2
         one_rank(directory, 4).save(5, state(5), {"version": 5})
         assert is_whole(directory, 5) == 5
-        if code == FINISHED and (strike is kill or versions[-8:] == [2] * 8):
+        if code == FINISHED:
             break
     assert strike is full or versions == sorted(versions), "once committed, it stays"
     assert at > 15
@@ -119,7 +127,7 @@ def test_the_agents_part_of_a_staged_save(
                 os._exit(FAILED)
 
         code = in_child(write, Faults(at, strike))
-        assert code in (FINISHED, FAILED, -signal.SIGKILL)
+        assert code in (FINISHED, SURVIVED, FAILED, -signal.SIGKILL)
         if code == FAILED:
             assert worker.drain(timeout=5), "a save that failed leaves the slot free"
         elif code < 0 and not worker.drain(timeout=0):
@@ -127,7 +135,7 @@ def test_the_agents_part_of_a_staged_save(
             assert is_whole(directory, 3) == 2
             continue
         versions.append(is_whole(directory, 3))
-        if code == FINISHED and (strike is kill or versions[-8:] == [2] * 8):
+        if code == FINISHED:
             break
     assert strike is full or versions == sorted(versions)
     assert versions[-1] == 2
@@ -174,6 +182,6 @@ def test_the_disk_is_full_for_a_while(room: Callable[[], Path]) -> None:
         os._exit(FAILED)
 
     # Late enough that opening the log succeeds, early enough that the commit has not come.
-    assert in_child(save_twice, Faults(14, full)) == FINISHED
+    assert in_child(save_twice, Faults(14, full)) == SURVIVED
     assert is_whole(directory, 3) == 3
     assert len(settled(directory / "checkpoints")) <= 2
