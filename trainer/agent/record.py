@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from rendezvous.generation import Generation
@@ -19,6 +20,7 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.telemetry import Ledger, Progress, RunDirectory
 from trainer.telemetry.files import LineFile, read_json, read_lines, replace_json
+from trainer.telemetry.pen import Pen
 from trainer.telemetry.progress import mesh_text
 from trainer.telemetry.status import write_part, write_status
 
@@ -36,6 +38,7 @@ class Record:
         self._node = node
         self._host = host
         self._progress = progress
+        self._pen = Pen()
         self._events = LineFile(directory.events)
         self._metrics: LineFile | None = None
         self._ledger = Ledger()
@@ -74,7 +77,7 @@ class Record:
         number = self._generation.number if self._generation is not None else 0
         head = {"time": time.time(), "event": name}
         head |= {"generation": fields.pop("generation", number), "node": self._node, "rank": rank}
-        self._events.append(head | fields)
+        self._pen.write(partial(self._events.append, head | fields))
         self._dirty = True
 
     def notice(self, text: str) -> None:
@@ -91,12 +94,13 @@ class Record:
         self._dirty = True
         if not self.keeper:
             if was_keeper and self._metrics is not None:
-                self._metrics.close()
+                self._pen.write(self._metrics.close)
                 self._metrics = None
             return
         if self._metrics is None:
             self._take_over(begins=last is None and generation.number == self.last_generation + 1)
         if last is None and generation.number == self.last_generation + 1:
+            self._pen.wait()
             before = read_lines(self._directory.events)
             self.event(
                 "run.begin",
@@ -130,6 +134,7 @@ class Record:
 
     def _take_over(self, *, begins: bool) -> None:
         """Go on from what is written; `begins`: this start of the run begins with it."""
+        self._pen.wait()
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
         self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
@@ -204,10 +209,11 @@ class Record:
     def flush_status(self, state: str, workers: Iterable[Worker], *, force: bool = False) -> bool:
         """Write the status if something changed and the last writing is some time ago.
 
-        True when it was written.
+        True when it is to be written.
         """
         now = time.monotonic()
-        if not force and not (self._dirty and now - self._written_at >= STATUS_SECONDS):
+        due = self._dirty and now - self._written_at >= STATUS_SECONDS and not self._pen.behind
+        if not due and not force:
             return False
         self._dirty = False
         self._written_at = now
@@ -230,9 +236,9 @@ class Record:
                 for worker in workers
             ],
         }
-        write_part(self._directory, self._node, part)
+        self._pen.write(partial(write_part, self._directory, self._node, part))
         if self.keeper:
-            write_status(self._directory, self._head(state))
+            self._pen.write(partial(write_status, self._directory, self._head(state)))
         return True
 
     def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
@@ -248,13 +254,14 @@ class Record:
         if self._generation is not None:
             self.event("generation.end", reason=reason)
         summary = self._summarize(status, reason)
-        replace_json(self._directory.summary, summary)
+        self._pen.write(partial(replace_json, self._directory.summary, summary))
         self.event("run.end", status=status, reason=reason)
         return summary
 
     def close(self) -> None:
         """Close the files and leave the last progress line on the screen."""
         self._progress.close()
+        self._pen.close()
         self._events.close()
         if self._metrics is not None:
             self._metrics.close()
@@ -269,7 +276,7 @@ class Record:
             self._stepped = message["generation"]
             self.event("generation.stepped", generation=self._stepped, step=message["step"])
         for line in self._ledger.offer(message):
-            self._metrics.append(line)
+            self._pen.write(partial(self._metrics.append, line))
             self._progress.step(line)
 
     def _head(self, state: str) -> dict[str, Any]:
