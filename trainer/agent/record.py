@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from trainer.telemetry.files import LineFile, read_json, read_lines, replace_jso
 from trainer.telemetry.pen import Pen
 from trainer.telemetry.progress import mesh_text
 from trainer.telemetry.status import write_part, write_status
+from trainer.telemetry.turn import Turn
 
 STATUS_SECONDS = 0.5
 
@@ -39,6 +41,7 @@ class Record:
         self._host = host
         self._progress = progress
         self._pen = Pen()
+        self._turn = Turn(directory.agents / ".keeper", f"{node} {os.getpid()} {uuid.uuid4().hex}")
         self._events = LineFile(directory.events)
         self._metrics: LineFile | None = None
         self._ledger = Ledger()
@@ -97,7 +100,7 @@ class Record:
                 self._pen.write(self._metrics.close)
                 self._metrics = None
             return
-        if self._metrics is None:
+        if self._metrics is None or not self._turn.ours:
             self._take_over(begins=last is None and generation.number == self.last_generation + 1)
         if last is None and generation.number == self.last_generation + 1:
             self._pen.wait()
@@ -135,6 +138,10 @@ class Record:
     def _take_over(self, *, begins: bool) -> None:
         """Go on from what is written; `begins`: this start of the run begins with it."""
         self._pen.wait()
+        if self._metrics is not None:
+            self._metrics.close()
+        # Taken before the lines are read: from here on nobody adds to them but we.
+        self._turn.take()
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
         self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
@@ -238,7 +245,9 @@ class Record:
         }
         self._pen.write(partial(write_part, self._directory, self._node, part))
         if self.keeper:
-            self._pen.write(partial(write_status, self._directory, self._head(state)))
+            self._pen.write(
+                partial(self._in_turn, write_status, self._directory, self._head(state))
+            )
         return True
 
     def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
@@ -266,6 +275,11 @@ class Record:
         if self._metrics is not None:
             self._metrics.close()
 
+    def _in_turn(self, write: Callable[..., object], *arguments: object) -> None:
+        """Write what has one writer, unless another agent has taken our place unheard."""
+        if self._turn.ours:
+            write(*arguments)
+
     def _step(self, message: Message) -> None:
         self._ledger.remember(message)
         self._step_seen = int(message["step"])
@@ -276,7 +290,7 @@ class Record:
             self._stepped = message["generation"]
             self.event("generation.stepped", generation=self._stepped, step=message["step"])
         for line in self._ledger.offer(message):
-            self._pen.write(partial(self._metrics.append, line))
+            self._pen.write(partial(self._in_turn, self._metrics.append, line))
             self._progress.step(line)
 
     def _head(self, state: str) -> dict[str, Any]:
