@@ -48,8 +48,8 @@ class Launcher:
         self._started.append(process)
         return process
 
-    def end(self, process: psutil.Popen) -> Ended:
-        out, err = process.communicate(timeout=PATIENCE)
+    def end(self, process: psutil.Popen, patience: float = PATIENCE) -> Ended:
+        out, err = process.communicate(timeout=patience)
         return Ended(process.returncode, out, err)
 
     def __call__(self, command: list[str], **env: str) -> Ended:
