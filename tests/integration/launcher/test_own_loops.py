@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.launcher.launching import REMESH, ROOT, Launcher, wait_for
+from tests.integration.launcher.launching import PROGRAMS, REMESH, ROOT, Launcher, wait_for
 from trainer.telemetry.files import read_json, read_lines
 
 EXAMPLE = ROOT / "examples" / "elastic_loop.py"
@@ -88,6 +88,24 @@ def test_a_death_at_any_point_of_a_step_costs_no_bits(launcher: Launcher, undist
     assert found["weights_sha256"] == undisturbed
     assert found["lost_steps"] <= len(points)
     assert steps(root) == list(range(1, STEPS + 1))
+
+
+def test_a_rank_in_doubt_ends_its_step_when_another_has(launcher: Launcher) -> None:
+    flags = (*FLAGS, "--nproc-per-node", "3", "--set", "elastic.mirror_every=0")
+    program = PROGRAMS / "doubtful.py"
+    for name in ("quiet", "doubt"):
+        (launcher.folder / name).mkdir()
+        ended = launcher.remesh(*flags, "--rdzv-id", name, program, launcher.folder / name, name)
+        assert ended.code == 0, ended.err
+    root = launcher.folder / "runs" / "doubt"
+    survivors = {pids(root, 1)[0], pids(root, 1)[1]}
+    noted = {path.name.partition("pid")[2] for path in (launcher.folder / "doubt").glob("step7-*")}
+    assert noted == {str(pid) for pid in survivors}
+    restored = [e for e in events(root, "state.restored") if e["generation"] == 2]
+    assert {(e["source"], e["version"]) for e in restored} == {("peers", 8)}
+    assert summary(root)["lost_steps"] == 0
+    quiet = summary(launcher.folder / "runs" / "quiet")
+    assert summary(root)["weights_sha256"] == quiet["weights_sha256"]
 
 
 def test_notice_saves_what_was_handed_over_and_the_next_start_resumes(
