@@ -48,7 +48,7 @@ class Keeping:
         self.directory = self._shelf.path
         self._server = MirrorServer(self.directory, host, self._secret)
         self._writer: BackgroundWriter | None = None
-        self._saving: set[Path] = set()
+        self._saving: set[tuple[Path, int]] = set()
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
         self._sending: set[asyncio.Future[None]] = set()
         self._newest: dict[Path, Path] = {}
@@ -63,15 +63,22 @@ class Keeping:
 
     def staged(self, path: Path, generation: Generation) -> None:
         """A worker has staged its state: save it if that was asked for, and mirror it."""
-        if path.with_suffix(".pending").exists() and path not in self._saving:
-            if self._writer is None:
-                self._writer = BackgroundWriter(self._written)
-            self._saving.add(path)
-            self._writer.submit(path).add_done_callback(
-                lambda _: self._in_loop(self._saving.discard, path)
-            )
+        if path.with_suffix(".pending").exists():
+            self._save(path)
         self._newest[path.parent] = path
         self._mirror(path, self._keeper(generation))
+
+    def _save(self, path: Path) -> None:
+        # A slot is staged anew while what it held before still waits for the other ranks' parts.
+        staged = path, path.stat().st_mtime_ns
+        if staged in self._saving:
+            return
+        if self._writer is None:
+            self._writer = BackgroundWriter(self._written)
+        self._saving.add(staged)
+        self._writer.submit(path).add_done_callback(
+            lambda _: self._in_loop(self._saving.discard, staged)
+        )
 
     def without(self, going: Iterable[str], generation: Generation | None) -> None:
         """These nodes will not be in the next generation: no state is left with them."""

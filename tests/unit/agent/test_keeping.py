@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,37 @@ async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
         ("checkpoint.commit", 1),
         ("checkpoint.commit", 2),
     ]
+
+
+async def test_a_slot_that_is_staged_anew_is_saved_though_its_last_save_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. version 1 is written and waits for another rank's part, which never comes; 2. its slot
+    is free, and takes version 3: that is written too."""
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=lambda *_: None)
+    worker = Checkpointer(
+        tmp_path / "checkpoints",
+        identity={},
+        rank=0,
+        world_size=1,
+        generation=1,
+        staging=keeping.directory / own_directory(0),
+    )
+    slots = []
+    for version in (1, 2, 3):
+        staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
+        assert staged is not None
+        path = staged.wait()
+        if version == 1:
+            description = json.loads(path.read_bytes())
+            description["commit"]["writers"] = [0, 1]
+            path.write_text(json.dumps(description))
+        slots.append(path)
+        keeping.staged(path, ALONE)
+        async with asyncio.timeout(60):
+            while path.with_suffix(".pending").exists():
+                await asyncio.sleep(0.01)
+    assert slots[0] == slots[2]
+    keeping.give_up()
+    await asyncio.to_thread(keeping.close)
