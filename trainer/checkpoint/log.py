@@ -131,6 +131,18 @@ class Writer:
         An attempt that is committed already stays as it is. Raises GenerationOver when another
         generation has opened the log since.
         """
+        path = self._commit(manifest, forward=False)
+        assert path is not None
+        return path
+
+    def commit_forward(self, manifest: Manifest) -> str | None:
+        """The same; None, with nothing done, where this generation has committed a later version.
+
+        Saves in the background may overtake each other, and the newest record is the checkpoint.
+        """
+        return self._commit(manifest, forward=True)
+
+    def _commit(self, manifest: Manifest, *, forward: bool) -> str | None:
         try:
             document = encode(replace(manifest, opened=self.opened, generation=self._generation))
         except (TypeError, ValueError) as error:
@@ -144,9 +156,18 @@ class Writer:
             done = self._record_of(manifest.attempt)
             if done is not None:
                 return done
+            if forward and newest > self.opened and self._version_of(newest) > manifest.version:
+                return None
             path = record_path(max(newest, self.opened) + 1)
             if self._store.create(path, document):
                 return path
+
+    def _version_of(self, number: int) -> int:
+        try:
+            summary = decode_summary(first_line(self._store, number), record_path(number))
+        except (FileNotFoundError, CheckpointDamaged):
+            return -1
+        return -1 if summary is None else summary.version
 
     def _record_of(self, attempt: str) -> str | None:
         for number, summary in islice(summaries(self._store), RECENT):

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ OPENED = "opened.json"
 FIRST_POLL = 0.01
 LAST_POLL = 0.5
 PATIENCE = 600.0
+TURN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,16 @@ class BackgroundWriter:
         self._report = report
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="checkpoint")
         self._abandoned = threading.Event()
+        self._last: Future[Outcome] | None = None
 
     def submit(self, description: str | Path) -> Future[Outcome]:
-        """Write what this file describes; the slot is free once its mark is gone."""
-        return self._pool.submit(self._save, Path(description))
+        """Write what this file describes; the slot is free once its mark is gone.
+
+        Called from one thread. Versions are committed in this order, but for one that makes the
+        next wait too long: it comes too late then.
+        """
+        self._last = self._pool.submit(self._save, Path(description), self._last)
+        return self._last
 
     def close(self, *, wait: bool = True) -> None:
         """End once all that was submitted is done; without `wait`, give up missing parts."""
@@ -76,8 +83,12 @@ class BackgroundWriter:
         """Wait no longer for other ranks' parts."""
         self._abandoned.set()
 
-    def _save(self, description: Path) -> Outcome:
-        outcome = save_staged(description, given_up=self._abandoned.is_set)
+    def _save(self, description: Path, before: Future[Outcome] | None) -> Outcome:
+        def turn() -> None:
+            if before is not None:
+                wait([before], timeout=TURN)
+
+        outcome = save_staged(description, given_up=self._abandoned.is_set, turn=turn)
         if self._report is not None:
             self._report(outcome)
         return outcome
@@ -89,13 +100,14 @@ def save_staged(
     given_up: Callable[[], bool] = lambda: False,
     patience: float = PATIENCE,
     copy_of: str = "",
+    turn: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Write one rank's staged part; at rank 0, commit once every rank's part is durable.
 
     `patience` is how many seconds may go by without another rank's receipt. `copy_of` names the
     node whose mirror this is: the rank's own node may be writing too, so that the copy's file has
-    another name, and whichever has its receipt first counts. Never raises what a store or another
-    rank did: the outcome says it.
+    another name, and whichever has its receipt first counts. `turn` waits until it may be
+    committed. Never raises what a store or another rank did: the outcome says it.
     """
     staged = read_description(description)
     if copy_of and staged["path"] is not None:
@@ -110,6 +122,7 @@ def save_staged(
             description.with_suffix(".pending").unlink(missing_ok=True)
         if staged["commit"] is not None:
             manifest = _wait_for_parts(store, staged, given_up, patience)
+            turn()
             path, size = _commit(store, staged, manifest, description), manifest.bytes
     except (OSError, CheckpointError, GenerationOver) as failure:
         error = str(failure)
@@ -200,13 +213,20 @@ def _wait_for_parts(
         pause = min(pause * 1.5, LAST_POLL)
 
 
-def _commit(store: Store, staged: JSON, manifest: Manifest, description: Path) -> str:
-    """Commit, if need be by the right that this node's worker has taken for a later generation."""
+def _commit(store: Store, staged: JSON, manifest: Manifest, description: Path) -> str | None:
+    """Commit, if need be by the right that this node's worker has taken for a later generation.
+
+    None where a later version was committed first.
+    """
     generation, opened = staged["generation"], staged["commit"]["opened"]
     while True:
         try:
             right = log.Writer.attached(store, generation=generation, opened=opened)
-            return f"{store.url}/{right.commit(manifest)}"
+            record = right.commit_forward(manifest)
+            if record is None:
+                logger.warning("version %d is late: a later one is committed", manifest.version)
+                return None
+            return f"{store.url}/{record}"
         except GenerationOver:
             newer = read_opening(description.parent)
             if newer is None or newer["url"] != staged["url"] or newer["opened"] <= opened:

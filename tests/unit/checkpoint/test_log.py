@@ -124,3 +124,16 @@ def test_an_attempt_is_committed_once(tmp_path: Path) -> None:
     writer.commit(manifest(2))
     assert writer.commit(manifest(1)) == first
     assert versions(store) == [2, 1]
+
+
+def test_a_save_that_was_overtaken_is_not_the_newest(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    writer = opened(store, 1)
+    writer.commit(manifest(2))
+    late = log.Writer.attached(store, generation=1, opened=writer.opened)
+    assert late.commit_forward(manifest(6)) is not None
+    assert late.commit_forward(manifest(4)) is None
+    assert versions(store) == [6, 2]
+    again = opened(store, 2)
+    assert again.commit_forward(manifest(3)) is not None, "after going back to an older one"
+    assert versions(store) == [3, 6, 2]

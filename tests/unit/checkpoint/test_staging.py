@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from trainer.checkpoint import Checkpointer
+from trainer.checkpoint import writer as writer_module
 from trainer.checkpoint.mirror import staged_tensors
 from trainer.checkpoint.staging import Slots, read_description, staged_bytes
+from trainer.checkpoint.store import Store
 from trainer.checkpoint.writer import BackgroundWriter, save_staged
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
@@ -203,3 +207,36 @@ def test_what_describes_no_slot_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "0.stage").write_bytes(b"short")
     with pytest.raises(CheckpointDamaged, match="cut short"):
         staged_bytes(tmp_path / "0.stage", 100)
+
+
+def test_a_later_version_waits_for_its_turn_and_a_late_one_is_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. version 1 is held up in its writing, 2 is not: both are committed, in order; 2. version 3
+    is held up longer than 4 waits for it: 4 stays the newest."""
+    checkpointer = one_rank(tmp_path)
+    state = {"w": torch.ones(10)}
+    held = threading.Event()
+    write_part = writer_module._write_part
+
+    def slow(store: Store, staged: dict[str, Any]) -> None:
+        if staged["version"] in (1, 3):
+            assert held.wait(60)
+        write_part(store, staged)
+
+    monkeypatch.setattr(writer_module, "_write_part", slow)
+    writer = BackgroundWriter()
+    first, second = (writer.submit(staged(checkpointer, v, state)) for v in (1, 2))
+    held.set()
+    assert [f.result(timeout=60).path is not None for f in (first, second)] == [True, True]
+    assert checkpointer.newest_version() == 2
+
+    held.clear()
+    monkeypatch.setattr(writer_module, "TURN", 0.0)
+    third, fourth = (writer.submit(staged(checkpointer, v, state)) for v in (3, 4))
+    assert fourth.result(timeout=60).path is not None
+    held.set()
+    late = third.result(timeout=60)
+    assert (late.path, late.error) == (None, None)
+    assert checkpointer.newest_version() == 4
+    writer.close()
