@@ -86,6 +86,7 @@ def test_a_rendered_job_starts_and_completes(site, undisturbed, capsys):
     assert set(codes) <= {0, LEFT, TERMINATED}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_spot_job_ends_with_its_coordinator(site, undisturbed):
     """1. A pod is evicted by `remesh drain`: it hands over, exits 75, and is replaced. 2. The

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.launcher.crew import Crew, job
 from tests.integration.launcher.launching import Launcher
 from trainer.telemetry.files import read_json, read_lines
@@ -34,6 +36,7 @@ def test_a_step_that_always_fails_ends_the_job_with_the_evidence_first(launcher:
     assert (summary["status"], summary["restarts"]) == ("failed", 2)
 
 
+@pytest.mark.slow
 def test_the_budget_is_for_failures_of_the_jobs_own(launcher: Launcher) -> None:
     """Two exceptions in different places are one too many; the kills between them are not."""
     Crew(launcher, job(elastic={"nodes": "1", "max_restarts": 1}, train=SMALL))
@@ -59,6 +62,7 @@ def test_the_budget_is_for_failures_of_the_jobs_own(launcher: Launcher) -> None:
     assert restarts == [0, 0, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_node_that_keeps_failing_is_set_aside_and_the_others_go_on(launcher: Launcher) -> None:
     crew = Crew(
         launcher,

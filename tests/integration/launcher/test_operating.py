@@ -22,6 +22,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     launcher.close()
 
 
+@pytest.mark.slow
 def test_a_run_is_made_smaller_and_larger_and_repeats_no_step(
     launcher: Launcher, undisturbed: str
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_run_is_made_smaller_and_larger_and_repeats_no_step(
     assert {e["source"] for e in crew.events("state.restored")} == {"init", "peers", "mirror"}
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_drained_and_goes_on_later(launcher: Launcher, undisturbed: str) -> None:
     crew = Crew(launcher, job(elastic={"nodes": "1:2"}, train={"steps": 60}))
     agents = [crew.agent(node) for node in "ab"]

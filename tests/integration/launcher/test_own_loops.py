@@ -72,6 +72,7 @@ def test_a_killed_rank_is_replaced_and_the_others_stay(
     assert summary(root)["weights_sha256"] == undisturbed
 
 
+@pytest.mark.slow
 def test_a_death_at_any_point_of_a_step_costs_no_bits(launcher: Launcher, undisturbed: str) -> None:
     points = {6: "before-backward", 11: "before-norm", 16: "after-norm", 21: "after-apply"}
     faults = [
@@ -90,6 +91,7 @@ def test_a_death_at_any_point_of_a_step_costs_no_bits(launcher: Launcher, undist
     assert steps(root) == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_rank_in_doubt_ends_its_step_when_another_has(launcher: Launcher) -> None:
     flags = (*FLAGS, "--nproc-per-node", "3", "--set", "elastic.mirror_every=0")
     program = PROGRAMS / "doubtful.py"
@@ -108,6 +110,7 @@ def test_a_rank_in_doubt_ends_its_step_when_another_has(launcher: Launcher) -> N
     assert summary(root)["weights_sha256"] == quiet["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_notice_saves_what_was_handed_over_and_the_next_start_resumes(
     launcher: Launcher, undisturbed: str
 ) -> None:
@@ -130,6 +133,7 @@ elastic: {{nodes: 2, nproc_per_node: 1, beat_timeout: 10, reconnect_grace: 3}}
 """
 
 
+@pytest.mark.slow
 def test_a_job_on_two_nodes_survives_the_death_of_a_rank(
     launcher: Launcher, undisturbed: str
 ) -> None:
@@ -153,6 +157,7 @@ def test_a_job_on_two_nodes_survives_the_death_of_a_rank(
     assert summary(root)["weights_sha256"] == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["torchrun", "remesh without --elastic"])
 def test_the_same_script_runs_anywhere(launcher: Launcher, how: str) -> None:
     arguments = (EXAMPLE, "--steps", 20)

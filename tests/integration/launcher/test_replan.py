@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.integration.launcher.crew import Crew, job
 from tests.integration.launcher.launching import Launcher, wait_for
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_node_makes_the_pipeline_shorter_and_the_record_sound(
     launcher: Launcher,
 ) -> None:

@@ -26,6 +26,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     launcher.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["first", "last"])
 def test_who_waits_in_vain_saves_and_leaves_and_a_later_start_resumes(
     launcher: Launcher, undisturbed: str, lost: str
@@ -58,6 +59,7 @@ def test_who_waits_in_vain_saves_and_leaves_and_a_later_start_resumes(
     assert sources == {"storage"}
 
 
+@pytest.mark.slow
 def test_a_node_that_comes_back_in_time_goes_on_from_memory(
     launcher: Launcher, undisturbed: str
 ) -> None:
@@ -96,6 +98,7 @@ def test_notice_to_all_nodes_at_once_saves_and_repeats_no_step(
     assert crew.summary()["lost_steps"] == 0
 
 
+@pytest.mark.slow
 def test_notice_while_waiting_saves(launcher: Launcher) -> None:
     crew = Crew(launcher, job(elastic={**TWO, "wait": 300}))
     a, b = crew.agent("a"), crew.agent("b")
