@@ -111,10 +111,11 @@ def test_the_exit_code_of_a_failure_is_torchruns(launcher: Launcher, program: st
 
 def test_output_goes_where_torchrun_sends_it(launcher: Launcher) -> None:
     script = launcher.folder / "program.py"
+    # Each line in one write: torchrun's workers share its pipe, and may mix smaller ones.
     script.write_text(
-        "import os, sys\n"
-        "print('out of', os.environ['RANK'])\n"
-        "print('err of', os.environ['RANK'], file=sys.stderr)\n"
+        "import os\n"
+        "os.write(1, f\"out of {os.environ['RANK']}\\n\".encode())\n"
+        "os.write(2, f\"err of {os.environ['RANK']}\\n\".encode())\n"
     )
     cases = {
         (): ({"out of 0", "out of 1"}, {"err of 0", "err of 1"}),
