@@ -123,10 +123,10 @@ class Hands:
         if worker is None:
             return
         worker.state = "leaving"
-        worker.mark_interrupted()
-        if worker.talks:
+        if worker.talks:  # it comes out alive: should it end all the same, that is a failure
             worker.send({"type": "interrupt", "generation": generation, "reason": reason})
         else:
+            worker.mark_interrupted()
             worker.interrupt(signal_number)
 
     def boundary(self, number: int, generation: int, reason: str, *, save: bool) -> None:
