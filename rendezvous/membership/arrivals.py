@@ -63,12 +63,17 @@ def join(job: Job, event: Join) -> None:
         reason = f"node {event.node} has joined as a newer process (incarnation {newest})"
         job.refuse(event.node, event.incarnation, reason, retryable=False)
         return
-    joined_on = job.streams.get(event.node, (event.incarnation, event.stream))
-    if (event.incarnation, event.stream) < joined_on:
+    joined_on = job.streams.get(event.node)
+    this = (event.incarnation, event.stream)
+    if joined_on == this:
+        # A connection joins once. Said again, it may tell of a socket that has served since.
+        unknown(job, event.node, event.incarnation)
+        return
+    if joined_on is not None and this < joined_on:
         reason = f"node {event.node} has joined on a newer connection"
         job.refuse(event.node, event.incarnation, reason, retryable=True)
         return
-    job.streams[event.node] = (event.incarnation, event.stream)
+    job.streams[event.node] = this
     job.heard(event.node, event.incarnation, event.generation)
     present = job.nodes.get(event.node)
     if present is not None and event.incarnation > present.member.incarnation:

@@ -1,0 +1,55 @@
+"""An agent whose workers are scripts: each generation starts them anew."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.unit.agent.story import SCRIPT, Story, generation
+from trainer.agent import actions as act
+from trainer.agent import facts
+from trainer.agent.process import Exit
+
+
+def test_a_script_is_started_anew_in_every_generation() -> None:
+    story = Story(SCRIPT)
+    assert story.done == []
+    assert story.state.ready
+    story.hear(facts.Began(generation(1)))
+    assert [enter.process for enter in story.did(act.Enter)] == [1, 2]
+    assert story.did(act.TellRunning) == [act.TellRunning(1)]
+    story.hear(facts.Exited(1, Exit(7, None)))
+    assert story.did(act.TellFailed) == [act.TellFailed(1, 0, 7, None, -1, "")]
+    assert [(i.process, i.signal) for i in story.did(act.Interrupt)] == [(2, signal.SIGTERM)]
+    story.hear(facts.Began(generation(2)))
+    assert [enter.process for enter in story.did(act.Enter)] == [3]
+    story.hear(facts.Exited(2, Exit(None, 15)))
+    assert [enter.process for enter in story.did(act.Enter)] == [4]
+    assert story.did(act.TellFailed) == []
+    assert story.did(act.TellRunning) == [act.TellRunning(2)]
+
+
+def test_a_script_that_ends_well_on_every_rank_is_done() -> None:
+    story = Story(SCRIPT)
+    story.hear(facts.Began(generation(1)), facts.Exited(1, Exit(0, None)))
+    assert story.did(act.TellFinished) == []
+    story.hear(facts.Exited(2, Exit(0, None)))
+    assert story.done == [act.TellFinished(1, "completed", "")]
+    assert story.hear(facts.Ended("completed", "x")) == [
+        act.Depart(0, "completed", "x", whole=True)
+    ]
+
+
+def test_a_script_that_ignores_the_end_is_killed_without_a_dump() -> None:
+    story = Story(SCRIPT)
+    story.hear(facts.Began(generation(1)), facts.Exited(1, Exit(1, None)))
+    story.hear(facts.Ended("failed", "x"))
+    assert story.did(act.Depart) == []
+    assert [type(action) for action in story.wait(30.1)] == [act.Kill]
+
+
+def test_a_script_hears_of_a_drain_by_the_same_signal() -> None:
+    story = Story(SCRIPT)
+    story.hear(facts.Began(generation(1)), facts.DrainAsked("SIGUSR1", 60.0, signal.SIGUSR1))
+    assert [i.signal for i in story.did(act.Interrupt)] == [signal.SIGUSR1] * 2
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(None, signal.SIGUSR1)))
+    assert [depart.code for depart in story.did(act.Depart)] == [75]
