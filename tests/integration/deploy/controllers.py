@@ -159,7 +159,53 @@ class StatefulSetController(Controller):
                 pod.start()
 
 
+@dataclass
+class JobSetController(Controller):
+    """Makes its Jobs, those that others wait for first; is complete when those it names are, and
+    has failed with the first that fails, as its set may never be restarted."""
+
+    def reconcile(self) -> None:
+        if self.state != "running":
+            return
+        for one in self.spec["replicatedJobs"]:
+            if all(self._ready(before["name"]) for before in one.get("dependsOn", [])):
+                child = self.cluster.world.objects.setdefault(
+                    self._child(one["name"]), self._made(one["template"]["spec"], one["name"])
+                )
+                child["spec"]["suspend"] = self.spec.get("suspend", False)
+        every = [one["name"] for one in self.spec["replicatedJobs"]]
+        if any(self._state(name) == "failed" for name in every):
+            self._finish("failed", "Failed")
+        elif {self._state(n) for n in self.spec["successPolicy"]["targetReplicatedJobs"]} == {
+            "completed"
+        }:
+            self._finish("completed", "Completed")
+
+    def _child(self, name: str) -> Key:
+        return "Job", f"{self.name}-{name}-0"
+
+    def _made(self, spec: Manifest, name: str) -> dict[str, Any]:
+        namespace = self.manifest["metadata"]["namespace"]
+        head = {"name": self._child(name)[1], "namespace": namespace}
+        return {"kind": "Job", "metadata": head, "spec": dict(spec)}
+
+    def _state(self, name: str) -> str:
+        child = self.cluster.controllers.get(self._child(name))
+        return child.state if child is not None else "running"
+
+    def _ready(self, name: str) -> bool:
+        pods = self.cluster.of(*self._child(name))
+        return bool(pods) and all(pod.ready for pod in pods)
+
+    def _finish(self, state: str, condition: str) -> None:
+        self.state = state
+        self.manifest["status"] = {"conditions": [{"type": condition, "status": "True"}]}
+        for one in self.spec["replicatedJobs"]:
+            self.cluster.world.objects.pop(self._child(one["name"]), None)
+
+
 CONTROLLERS = {
+    "JobSet": JobSetController,
     "Job": JobController,
     "Deployment": DeploymentController,
     "StatefulSet": StatefulSetController,

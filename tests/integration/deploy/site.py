@@ -15,7 +15,7 @@ from trainer.deploy import cli
 STEPS = 240
 
 
-def description(name: str, hold: Path, **kubernetes: Any) -> dict[str, Any]:
+def description(name: str, hold: Path, nodes: str = "1:4", **kubernetes: Any) -> dict[str, Any]:
     """A small job for a slow machine: patient where a cluster's would not be."""
     length = 33
     return {
@@ -29,7 +29,7 @@ def description(name: str, hold: Path, **kubernetes: Any) -> dict[str, Any]:
         "train": {"steps": STEPS, "pieces": 4, "clip": 0.5},
         "checkpoint": {"every": 50},
         "elastic": {
-            "nodes": "1:4",
+            "nodes": nodes,
             "nproc_per_node": 1,
             "mirror_every": 5,
             "beat_timeout": 15,
@@ -53,7 +53,7 @@ class Site:
         self.name = name
         self._folder = folder
         self._hold = folder / "hold"
-        self._holder = ("Job", name)
+        self._holder = self._handle = ("Job", name)
 
     def remesh(self, *words: object) -> None:
         """A command of the user's, which has to go well."""
@@ -64,12 +64,16 @@ class Site:
     def submit(self, target: str, nodes: int, **kubernetes: Any) -> None:
         """Submit it, and have it begin with so many nodes."""
         path = self._folder / "job.yaml"
-        path.write_text(yaml.safe_dump(description(self.name, self._hold, **kubernetes)))
+        most = f"1:{nodes if target == 'jobset' else 4}"
+        path.write_text(yaml.safe_dump(description(self.name, self._hold, most, **kubernetes)))
         self._hold.touch()
         if target == "spot":
             self._holder = ("Deployment", f"{self.name}-agents")
+        if target == "jobset":
+            self._holder, self._handle = ("Job", f"{self.name}-agents-0"), ("JobSet", self.name)
         self.remesh("submit", path, "--target", target, "--no-follow", "--run-id", self.name)
-        self.scale(nodes)
+        if target != "jobset":  # a set's Jobs keep the size they were made with
+            self.scale(nodes)
 
     def scale(self, nodes: int) -> None:
         self.remesh("scale", self.name, "--nodes", nodes)
@@ -141,8 +145,8 @@ class Site:
 
         self.cluster.until(done, "the end of the job")
         self.cluster.until(
-            lambda: self.cluster.state("Job", self.name) == "completed" and not self.agents,
-            "a Job that is complete, without agents",
+            lambda: self.cluster.state(*self._handle) == "completed" and not self.agents,
+            "a handle that is complete, without agents",
         )
         self.remesh("status", self.name)
         found: dict[str, Any] = json.loads(summary.read_text())

@@ -234,6 +234,26 @@ def is_resumption(event: dict, before: list) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+def test_a_job_set_outlives_an_eviction_and_a_suspension(site, undisturbed):
+    """1. The agents are the one Job of a JobSet. 2. One is evicted, hands over, and is replaced.
+    3. The set is suspended and resumed, with as many nodes. 4. It completes with its Job."""
+    site.submit("jobset", 2)
+    site.train_on(2)
+    victim = site.agents[0]
+    site.cluster.evict(victim)
+    assert site.ending(victim) == (LEFT, "Ignore")
+    site.train_on(2)
+    pods = site.agents
+    site.remesh("drain", site.name)
+    assert [site.ending(pod) for pod in pods] == [(LEFT, "Ignore")] * 2
+    site.scale(2)
+    site.train_on(2)
+    summary = site.finish()
+    assert (summary["weights_sha256"], summary["lost_steps"]) == (undisturbed, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_job_that_is_wrong_fails_at_once(site):
     """A file that no agent can run gives exit code 2, which the policy takes for the job's end."""
     site.submit("job", 2)
