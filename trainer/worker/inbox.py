@@ -58,6 +58,7 @@ class Inbox:
         self._orders: queue.Queue[Enter | Exit] = queue.Queue()
         self._lock = threading.Lock()
         self._interruption: Interruption | None = None
+        self._left: list[Interruption] = []
         self._over: tuple[int, str] = (0, "")
         self._boundary: tuple[int, str, bool] = (0, "", False)
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
@@ -79,8 +80,18 @@ class Inbox:
             interruption.strike(reason)
 
     def detach(self) -> None:
+        """The generation was left. Others may still be in it, so its connections stay open."""
         with self._lock:
+            if self._interruption is not None:
+                self._left.append(self._interruption)
             self._interruption = None
+
+    def all_met(self) -> None:
+        """The next generation's groups stand: nobody is in an earlier one any more."""
+        with self._lock:
+            left, self._left = self._left, []
+        for interruption in left:
+            interruption.release()
 
     def leave_reason(self, generation: int) -> str | None:
         """Why this generation should end at the next step boundary, or None."""

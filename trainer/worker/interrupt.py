@@ -1,11 +1,16 @@
 """Make every blocked collective of a generation raise, from another thread, at once.
 
 When a peer dies only its neighbours hear of it; the other ranks wait in their collectives for
-good. `abort()` does nothing in gloo (torch 2.13), but a `shutdown()` of the sockets it is
-blocked on makes each call raise within milliseconds, also when the peer is merely stopped. The
+good. `abort()` does nothing in gloo (torch 2.13), but to shut the sockets that it is blocked on
+for reading makes each call raise within milliseconds, also when the peer is merely stopped. The
 sockets of a generation are the ones that appeared while its groups were formed. Listening
 sockets are left alone: to shut one down aborts the process inside gloo. NCCL communicators are
 aborted, all of them in one group, or they hang each other.
+
+Nothing is shut for writing, and what was open stays so, by a duplicate, until `release`: a send
+that fails within gloo's event loop is forgotten there, and who waits for it waits for good (seen
+with torch 2.13 in one of fifty interrupts). So whoever leaves a generation first must not close
+its end while others are still in the middle of a send; their own agents get them out.
 """
 
 from __future__ import annotations
@@ -55,6 +60,18 @@ def _is_connected_tcp(descriptor: int) -> bool:
         return True
 
 
+def _duplicate(descriptor: int, name: str) -> socket.socket | None:
+    """The socket by another number; None when it was closed, or its number given to another."""
+    try:
+        double = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return None
+    if str((_DESCRIPTORS / str(double.fileno())).readlink()) != name:
+        double.close()
+        return None
+    return double
+
+
 class Interruption:
     """The end of one generation, as seen by the thread that trains.
 
@@ -70,6 +87,7 @@ class Interruption:
         self._lock = threading.Lock()
         self._sockets: dict[int, str] = {}
         self._before: dict[int, str] | None = None
+        self._held: dict[str, socket.socket] = {}
 
     @contextlib.contextmanager
     def forming_groups(self) -> Iterator[None]:
@@ -110,17 +128,29 @@ class Interruption:
     def _opened_since(before: dict[int, str]) -> dict[int, str]:
         return {fd: name for fd, name in connected_sockets().items() if before.get(fd) != name}
 
-    def _shut_down(self) -> None:
+    def hold(self) -> None:
+        """Keep the generation's connections open when its groups are dropped."""
         with self._lock:
             sockets = dict(self._sockets)
             if self._before is not None:
                 sockets |= self._opened_since(self._before)
-        current = connected_sockets()
-        for descriptor, name in sockets.items():
-            if current.get(descriptor) != name:
-                continue  # closed since, or its number was given to another
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as double:
-                double.shutdown(socket.SHUT_RDWR)
+            for descriptor, name in sockets.items():
+                if name not in self._held and (double := _duplicate(descriptor, name)):
+                    self._held[name] = double
+
+    def release(self) -> None:
+        """Everybody has left the generation: let its connections go."""
+        with self._lock:
+            for double in self._held.values():
+                double.close()
+            self._held.clear()
+
+    def _shut_down(self) -> None:
+        self.hold()
+        with self._lock:
+            for double in self._held.values():
+                with contextlib.suppress(OSError):
+                    double.shutdown(socket.SHUT_RD)
 
     def _abort_communicators(self) -> None:
         if dist.is_initialized() and dist.get_backend() == dist.Backend.NCCL:

@@ -101,6 +101,7 @@ class Seat:
             timeout=self._timeout,
             interruption=self.interruption,
         )
+        self.inbox.all_met()
         self.exchange = Exchange(self.rank, self.size, self.group)
         self.mark("groups")
 
@@ -109,6 +110,7 @@ class Seat:
         if not self.is_open:
             return
         self.is_open = False
+        self.interruption.hold()
         drop_groups()
         self.inbox.detach()
         gc.collect()

@@ -68,3 +68,25 @@ def test_a_generation_that_is_over_forms_nothing() -> None:
     interruption.strike("test")
     with pytest.raises(GenerationOver), interruption.forming_groups():
         raise AssertionError("it was entered")
+
+
+def test_who_is_struck_reads_no_more_but_cuts_nobody_off_before_all_have_left() -> None:
+    """1. a connection is made; 2. the strike ends what its owner reads, who closes it; 3. the
+    other end neither hears of that nor fails to write; 4. it does once all have left."""
+    interruption = Interruption(1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with interruption.forming_groups():
+            mine = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with theirs:
+        theirs.setblocking(False)
+        interruption.strike("test")
+        assert mine.recv(1) == b""
+        mine.close()
+        theirs.send(b"still here")
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        interruption.release()
+        theirs.settimeout(PATIENCE.total_seconds())
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(1)
