@@ -20,6 +20,8 @@ NAMES = ("first", "second")
 class Remesh(System):
     """Its own record of the run is what is measured."""
 
+    flags: tuple[str, ...] = ()
+
     def start(self) -> None:
         self._clock = time.time() - time.monotonic()
         self._endpoint = f"127.0.0.1:{free_port()}"
@@ -30,7 +32,7 @@ class Remesh(System):
     def _agent(self, name: str) -> subprocess.Popen[bytes]:
         command = [self.python, "-m", "trainer.command", "run", str(self.job), "--node", name]
         command += ["--rdzv-id", "run", "--rdzv-endpoint", self._endpoint]
-        command += ["--set", f"run.directory={self.crew.room}"]
+        command += ["--set", f"run.directory={self.crew.room}", *self.flags]
         return self.crew.start(name, command)
 
     def kill_worker(self) -> float:
@@ -79,3 +81,9 @@ class Remesh(System):
     def _parts(self) -> dict[str, dict[str, Any]]:
         folder = Path(self.crew.room, "run", "agents")
         return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+class RemeshReplicas(Remesh):
+    """The same with two replicas of the sharded model: what one rank holds, another does too."""
+
+    flags = ("--set", "parallel.replicate=2")

@@ -117,7 +117,7 @@ def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
     entry = job.entrypoint
     if entry is None:
         argv: tuple[str, ...] = (sys.executable, "-u", "-m", "trainer.worker")
-        return _loop(job, slots, argv, _rehearsal(job, slots, root))
+        return _loop(job, slots, argv, _rehearsal(slots, root))
     if entry.script is not None:
         if not Path(entry.script).exists():
             raise JobError(f"entrypoint.script: {entry.script}: no such file")
@@ -148,10 +148,9 @@ def _loop(job: Job, slots: int, argv: tuple[str, ...], env: Mapping[str, str]) -
     )
 
 
-def _rehearsal(job: Job, slots: int, root: Path) -> dict[str, str]:
-    """Compiled blocks are compiled before a worker says that it is ready."""
-    path = RunDirectory(root).job
-    return {REHEARSAL_VARIABLE: f"{slots}:{path}"} if job.compile.enabled else {}
+def _rehearsal(slots: int, root: Path) -> dict[str, str]:
+    """Blocks are built, and compiled, before a worker says that it is ready."""
+    return {REHEARSAL_VARIABLE: f"{slots}:{RunDirectory(root).job}"}
 
 
 def _probe(job: Job) -> Probe | None:

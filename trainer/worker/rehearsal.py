@@ -1,7 +1,9 @@
-"""Compile the job's blocks before there is a generation, so that none waits for a newcomer's code.
+"""Build and compile the job's blocks before there is a generation: none waits for a newcomer's code.
 
 A standby, and the workers of a joining node, do this before they say that they are ready. Dynamo
 keeps what it compiled for as long as the process lives, and every generation's blocks find it.
+Where nothing is compiled, a block without memory is built: half of what a process's first one takes
+is code that torch loads, and tables that it fills, when they are first asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
+from trainer.data import open_batches
 from trainer.errors import JobError
 from trainer.job import Job, load
 from trainer.models.factory import build_spec
@@ -28,16 +31,18 @@ log = logging.getLogger(__name__)
 
 
 def rehearse(asked: str) -> None:
-    """Compile the blocks of the job that `asked` names, as REHEARSAL_VARIABLE does.
+    """Prepare for the job that `asked` names, as REHEARSAL_VARIABLE does.
 
     What is wrong with the job is told when a generation begins, and only noted here.
     """
     slots, _, path = asked.partition(":")
     try:
         job = load(Path(path))
-        run_one_block(job, local_device(0), pieces=job.pieces(int(slots)))
+        pieces = job.pieces(int(slots))
+        open_batches(job, pieces=pieces)
+        run_one_block(job, local_device(0), pieces=pieces)
     except (JobError, RuntimeError, OSError) as error:
-        log.warning("the blocks could not be compiled ahead of time: %s", error)
+        log.warning("the blocks could not be prepared ahead of time: %s", error)
 
 
 def run_one_block(job: Job, device: torch.device, *, pieces: int) -> None:
@@ -47,7 +52,7 @@ def run_one_block(job: Job, device: torch.device, *, pieces: int) -> None:
     large for one process, and tensor-parallel code is made for its mesh.
     """
     spec = build_spec(job)
-    if not job.compile.enabled or job.parallel.tensor > 1 or spec.stages == 1:
+    if job.parallel.tensor > 1 or spec.stages == 1:
         return
     stage = Stage(index=spec.stages // 2, count=spec.stages)
     samples = job.train.samples_per_microbatch(pieces)
@@ -57,6 +62,9 @@ def run_one_block(job: Job, device: torch.device, *, pieces: int) -> None:
     try:
         mesh = init_device_mesh(device.type, (1, 1, 1, 1), mesh_dim_names=DIMS)
         module = prepare_stage(spec, job, mesh, stage).module
+        if not job.compile.enabled:
+            module.to_empty(device="meta")
+            return
         module.to_empty(device="cpu" if job.parallel.cpu_offload else device)
         spec.after_materialize(module, device)
         module.train()
