@@ -1,4 +1,4 @@
-"""Build and compile the job's blocks before there is a generation: none waits for a newcomer's code.
+"""Build and compile the job's blocks beforehand, so that no generation waits for a newcomer's code.
 
 A standby, and the workers of a joining node, do this before they say that they are ready. Dynamo
 keeps what it compiled for as long as the process lives, and every generation's blocks find it.
