@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from statistics import median
 
 REMEMBERED_STEPS = 64
@@ -88,3 +89,11 @@ class HangWatch:
         first = self._looked is None
         self._looked = now if first else self._looked
         return not first
+
+
+def describe(idle: float, steps: Sequence[int]) -> str:
+    """What is known of a hang when it is found: `steps` are the last of each rank of the node."""
+    told = f"no step for {idle:.0f} s"
+    if len(steps) > 1 and len(set(steps)) == 1:
+        told += ", this node's ranks side by side: who hangs shows when all have to leave"
+    return told

@@ -20,7 +20,7 @@ from trainer.agent import actions as act
 from trainer.agent import facts, leaving
 from trainer.agent.actions import Action
 from trainer.agent.facts import Fact
-from trainer.agent.hang import HangWatch
+from trainer.agent.hang import HangWatch, describe
 from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE, Ending, Notice, Stop
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
@@ -296,7 +296,7 @@ class AgentState:
         by itself is the one that hangs, and is replaced."""
         if not self._inside() or not self._watch.overdue(now):
             return
-        cause = f"no step for {self._watch.idle(now):.0f} s"
+        cause = describe(self._watch.idle(now), [slot.step for slot in self._inside()])
         self._watch.stop()
         self._out.extend(act.Dump(slot.process, HUNG) for slot in self._inside())
         behind = min(self._inside(), key=lambda slot: slot.step)

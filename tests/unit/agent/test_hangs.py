@@ -25,10 +25,21 @@ def test_a_hang_ends_the_generation_and_the_one_that_hangs_is_replaced() -> None
     assert story.did(act.Dump) == [act.Dump(1, "worker.hung"), act.Dump(2, "worker.hung")]
     (told,) = story.did(act.TellFailed)
     assert (told.code, told.signal, told.step) == (None, None, 3)
+    assert "side by side" in told.cause
     assert [i.process for i in story.did(act.Interrupt)] == [1, 2]
     story.hear(facts.Began(generation(2)), facts.Left(1, 1, 3))
     assert story.wait(5.1) == [act.Dump(2, "worker.stuck")]
     assert [kill.process for kill in story.wait(0.6)] == [2]
+
+
+def test_the_rank_that_is_behind_is_named() -> None:
+    story = Story(LOOP).running()
+    steps(story, 1, 2, 3, every=0.1)
+    story.hear(facts.Stepped(1, 1, 4))
+    story.wait(30.5)
+    story.wait(1.0)
+    (told,) = story.did(act.TellFailed)
+    assert (told.rank, told.step, told.cause) == (1, 3, "no step for 32 s")
 
 
 def test_words_that_were_only_late_are_no_hang() -> None:
