@@ -119,9 +119,9 @@ class Interruption:
         """
         if self.reason is None:
             self.reason = reason
-        self._shut_down()
+        self.cut()
         while not self._formed.wait(FORMING_POLL_SECONDS):
-            self._shut_down()
+            self.cut()
         self._abort_communicators()
 
     @staticmethod
@@ -145,7 +145,8 @@ class Interruption:
                 double.close()
             self._held.clear()
 
-    def _shut_down(self) -> None:
+    def cut(self) -> None:
+        """Hear nothing more from the peers: whatever waits for them raises."""
         self.hold()
         with self._lock:
             for double in self._held.values():

@@ -34,7 +34,7 @@ class Points:
                 seed=seed,
                 marks=Path(seat.order.run_directory) / "faults",
                 poison=poison,
-                disconnect=lambda: seat.interruption.strike("a fault that the job asked for"),
+                disconnect=seat.interruption.cut,
             )
 
     def __call__(self, point: str) -> None:

@@ -127,10 +127,10 @@ class Seat:
         """The end of the generation that `error` tells of; None for an error of another kind."""
         # Once the generation is over its sockets are cut, and anything may come of that.
         over_because = self.interruption.reason
-        if isinstance(error, GenerationOver):
-            reason, detail = "boundary", error.reason
-        elif over_because is not None:
+        if over_because is not None:
             reason, detail = "interrupted", over_because
+        elif isinstance(error, GenerationOver):
+            reason, detail = "boundary", error.reason
         elif lost_contact(error):
             reason, detail = "lost contact", str(error)
         else:

@@ -14,7 +14,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FLAGS = ("--set=parallel.tensor=4", "--set=parallel.tensor_across_nodes=true")
 STEPS = 100
-TP_JOB = JOB.replace("steps: 200", f"steps: {STEPS}")
+TP_JOB = JOB.replace("steps: 200", f"steps: {STEPS}").replace(
+    "dim: 64,", "dim: 64, heads: 4, kv_heads: 4,"
+)
 
 
 def losses(root: Path) -> dict[int, float]:

@@ -18,14 +18,15 @@ elastic: {nproc_per_node: 2, max_restarts: 9, mirror_every: 2}
 checkpoint: {every: 0}
 compile: {enabled: false}
 """
+# A step that is done again is not poisoned again, so this one must not be lost with the others.
 NAN = "kind=nan,step=3,rank=1"
 FAULTS = (
     "kind=slow,step=4,rank=0,seconds=0.2",
-    "kind=kill,step=5,rank=1",
-    "kind=disconnect,step=9,rank=0,point=in-fold",
-    "kind=raise,step=13,rank=0,point=before-norm",
-    "kind=exit,step=17,rank=1,code=5,point=after-norm",
-    "kind=stop,step=21,rank=0,seconds=0.5",
+    "kind=kill,step=7,rank=1",
+    "kind=disconnect,step=11,rank=0,point=in-fold",
+    "kind=raise,step=15,rank=0,point=before-norm",
+    "kind=exit,step=19,rank=1,code=5,point=after-norm",
+    "kind=stop,step=23,rank=0,seconds=0.5",
     "kind=slow,rate=0.2,seconds=0.01,times=3",
 )
 
