@@ -119,9 +119,9 @@ class Interruption:
         """
         if self.reason is None:
             self.reason = reason
-        self.cut()
+        self._cut()
         while not self._formed.wait(FORMING_POLL_SECONDS):
-            self.cut()
+            self._cut()
         self._abort_communicators()
 
     @staticmethod
@@ -145,7 +145,12 @@ class Interruption:
                 double.close()
             self._held.clear()
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
+        """Lose the peers without a word from the agent, as when a network does that."""
+        self._cut()
+        self._abort_communicators()
+
+    def _cut(self) -> None:
         """Hear nothing more from the peers: whatever waits for them raises."""
         self.hold()
         with self._lock:

@@ -34,7 +34,7 @@ class Points:
                 seed=seed,
                 marks=Path(seat.order.run_directory) / "faults",
                 poison=poison,
-                disconnect=seat.interruption.cut,
+                disconnect=seat.interruption.disconnect,
             )
 
     def __call__(self, point: str) -> None:

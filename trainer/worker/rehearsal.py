@@ -2,8 +2,8 @@
 
 A standby, and the workers of a joining node, do this before they say that they are ready. Dynamo
 keeps what it compiled for as long as the process lives, and every generation's blocks find it.
-Where nothing is compiled, a block without memory is built: half of what a process's first one takes
-is code that torch loads, and tables that it fills, when they are first asked for.
+Where nothing is compiled, a block without memory is built: a third of what a process's first one
+takes is code that torch loads, and tables that it fills, when they are first asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
-from trainer.data import open_batches
 from trainer.errors import JobError
 from trainer.job import Job, load
 from trainer.models.factory import build_spec
@@ -38,9 +37,7 @@ def rehearse(asked: str) -> None:
     slots, _, path = asked.partition(":")
     try:
         job = load(Path(path))
-        pieces = job.pieces(int(slots))
-        open_batches(job, pieces=pieces)
-        run_one_block(job, local_device(0), pieces=pieces)
+        run_one_block(job, local_device(0), pieces=job.pieces(int(slots)))
     except (JobError, RuntimeError, OSError) as error:
         log.warning("the blocks could not be prepared ahead of time: %s", error)
 
