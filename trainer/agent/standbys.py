@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+
+STEPS_BEFORE = 3
+CATCH_UP_STEPS = 20
+"""The next standby waits for the steps that are done again, but not for more of them than these."""
 
 
 class Standbys:
@@ -10,12 +15,28 @@ class Standbys:
 
     def __init__(self) -> None:
         self._ready: dict[int, bool] = {}
+        self._furthest = 0
+        self._due_at = math.inf
 
     def __len__(self) -> int:
         return len(self._ready)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ready)
+
+    def came_to(self, step: int) -> None:
+        """So far a rank had come in the generation that it leaves."""
+        self._furthest = max(self._furthest, step)
+        self._due_at = math.inf
+
+    def go_on_from(self, version: int) -> None:
+        """A generation goes on from there, and may have to do some steps again."""
+        self.came_to(version)
+        self._due_at = min(self._furthest, version + CATCH_UP_STEPS) + STEPS_BEFORE
+
+    def are_due(self, steps: Sequence[int]) -> bool:
+        """Whether the run has caught up and settled; `steps` are the last of the running ranks."""
+        return bool(steps) and min(steps) >= self._due_at
 
     def started(self, process: int) -> None:
         self._ready[process] = False

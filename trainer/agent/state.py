@@ -28,7 +28,6 @@ from trainer.agent.standbys import Standbys
 
 SAVE_SECONDS = 1800.0
 NOT_ASKED = facts.BoundaryAsked(0, "")
-STEPS_BEFORE_STANDBY = 3
 HOPELESS_STARTS = 3
 STUCK, HUNG = "worker.stuck", "worker.hung"
 
@@ -56,7 +55,6 @@ class AgentState:
     _stop: Stop | None = None
     _ending: Ending | None = None
     _false_starts: int = 0
-    _steps_since_running: int = 0
     _watch: HangWatch = field(init=False)
     _out: list[Action] = field(default_factory=list)
 
@@ -158,7 +156,6 @@ class AgentState:
     def _on_began(self, generation: Generation) -> None:
         if self.generation is None or generation.number > self.generation.number:
             self.generation = generation
-            self._steps_since_running = 0
             self._cause = ""
 
     def _on_ended(self, status: str, reason: str, now: float) -> None:
@@ -203,11 +200,11 @@ class AgentState:
                     self._out.append(act.TellFinished(number, "failed", message))
                     self._end(code, "failed", message, now, whole=True)
             case facts.Entered(_process, generation, version) if generation == slot.generation:
+                self._standbys.go_on_from(version)
                 slot.entered, slot.step = True, version
             case facts.Stepped(_process, generation, step) if generation == slot.generation:
                 before = min(other.step for other in self._inside())
                 slot.step = step
-                self._steps_since_running += generation == self._running
                 if generation == self._running and before < min(s.step for s in self._inside()):
                     self._watch.step(now)
             case facts.Waits(_process, generation, on) if generation == slot.generation:
@@ -241,7 +238,7 @@ class AgentState:
         stage, number = slot.stage, slot.generation
         message, slot.message = slot.message, ""
         slot.process = 0
-        self._steps_since_running = 0
+        self._standbys.came_to(slot.step)
         self._vacate(slot, Stage.EMPTY)
         if self._ending is not None:
             return
@@ -375,7 +372,8 @@ class AgentState:
             self._end(EXIT_DRAINED, "drained", notice.asked.reason, now, save=forsaken)
 
     def _keep_standbys(self) -> None:
-        settled = self._steps_since_running >= STEPS_BEFORE_STANDBY * self.slot_count
+        running = self._inside() if self._running == self._number else []
+        settled = self._standbys.are_due([slot.step for slot in running])
         undisturbed = self._notice is None and self._stop is None and self._ending is None
         if undisturbed and settled and self.ready:
             while len(self._standbys) < self.policy.standby:
@@ -397,6 +395,7 @@ class AgentState:
         slot.entered = not self.policy.persistent
         slot.asked, slot.dumped, slot.deadline = False, False, None
         slot.waits = False
+        self._standbys.came_to(slot.step)
         slot.step, slot.status, slot.message = -1, "", ""
         self._out.append(act.Enter(slot.process, slot.local_rank, generation))
 

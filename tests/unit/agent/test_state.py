@@ -61,6 +61,18 @@ def test_the_next_standby_waits_for_the_steps_to_be_back() -> None:
     assert story.did(act.Spawn) == [act.Spawn(4, standby=True)]
 
 
+def test_the_next_standby_waits_for_what_is_done_again_but_not_for_too_much_of_it() -> None:
+    for back_to, due in ((95, 103), (10, 33)):
+        story = Story(LOOP).running().with_standby()
+        story.hear(facts.Stepped(1, 1, 100), facts.Stepped(2, 1, 100))
+        story.hear(facts.Exited(2, KILLED), facts.Began(generation(2)), facts.Left(1, 1, 100))
+        story.hear(facts.Entered(1, 2, back_to), facts.Entered(3, 2, back_to))
+        story.hear(facts.Stepped(1, 2, due - 1), facts.Stepped(3, 2, due - 1))
+        assert story.did(act.Spawn) == []
+        story.hear(facts.Stepped(1, 2, due), facts.Stepped(3, 2, due))
+        assert story.did(act.Spawn) == [act.Spawn(4, standby=True)]
+
+
 def test_without_a_standby_a_new_process_takes_the_place_when_it_is_ready() -> None:
     story = Story(LOOP).running()
     story.hear(facts.Exited(1, Exit(1, None)), facts.Began(generation(2)))
