@@ -6,6 +6,7 @@ python -m benchmarks.saving.rank RANK WORLD BYTES ROOM SHARED
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import sys
 import time
@@ -36,13 +37,17 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{room}/store", rank=rank, world_size=world)
     mesh = init_device_mesh("cpu", (world,))
-    rows = total // (TENSORS * 4 * 1024)
+    # Both sides divide by the ranks, or cut the other way it would be another model; and a rank's
+    # part ends with a page, as writes past the page cache must.
+    width = 1024 // world * world
+    whole = world * (1024 // math.gcd(1024, width))
+    rows = -(-total // (TENSORS * 4 * width * whole)) * whole
     state: State = {}
     crossed: State = {}
     for index in range(TENSORS):
-        local = torch.rand(rows // world, 1024)
+        local = torch.rand(rows // world, width)
         state[f"layer{index}.weight"] = DTensor.from_local(local, mesh, [Shard(0)])
-        columns = torch.zeros(rows, 1024 // world)
+        columns = torch.zeros(rows, width // world)
         crossed[f"layer{index}.weight"] = DTensor.from_local(columns, mesh, [Shard(1)])
     ways = Ways(rank, world, room, shared, state, crossed)
     for line in sys.stdin:
