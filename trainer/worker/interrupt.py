@@ -63,13 +63,13 @@ def _is_connected_tcp(descriptor: int) -> bool:
 def _duplicate(descriptor: int, name: str) -> socket.socket | None:
     """The socket by another number; None when it was closed, or its number given to another."""
     try:
-        double = socket.socket(fileno=os.dup(descriptor))
+        double = os.dup(descriptor)
     except OSError:
         return None
-    if str((_DESCRIPTORS / str(double.fileno())).readlink()) != name:
-        double.close()
+    if str((_DESCRIPTORS / str(double)).readlink()) != name:
+        os.close(double)
         return None
-    return double
+    return socket.socket(fileno=double)
 
 
 class Interruption:

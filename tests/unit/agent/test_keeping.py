@@ -23,6 +23,18 @@ ALONE = Generation(
 )
 
 
+def worker_of(keeping: Keeping, folder: Path) -> Checkpointer:
+    """The one rank of the keeping's node, as it stages its state."""
+    return Checkpointer(
+        folder / "checkpoints",
+        identity={},
+        rank=0,
+        world_size=1,
+        generation=1,
+        staging=keeping.directory / own_directory(0),
+    )
+
+
 async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,14 +50,7 @@ async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
             both.set()
 
     keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=report)
-    worker = Checkpointer(
-        tmp_path / "checkpoints",
-        identity={},
-        rank=0,
-        world_size=1,
-        generation=1,
-        staging=keeping.directory / own_directory(0),
-    )
+    worker = worker_of(keeping, tmp_path)
     for version in (1, 2):
         staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
         assert staged is not None
@@ -70,14 +75,7 @@ async def test_a_slot_that_is_staged_anew_is_saved_though_its_last_save_is_not_d
     is free, and takes version 3: that is written too."""
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
     keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=lambda *_: None)
-    worker = Checkpointer(
-        tmp_path / "checkpoints",
-        identity={},
-        rank=0,
-        world_size=1,
-        generation=1,
-        staging=keeping.directory / own_directory(0),
-    )
+    worker = worker_of(keeping, tmp_path)
     slots = []
     for version in (1, 2, 3):
         staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
