@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -63,38 +63,64 @@ def generation_to_wire(generation: Generation) -> wire.GenerationBegan:
 
 def generation_from_wire(message: wire.GenerationBegan) -> Generation:
     """Raises MessageError when the roster is not one."""
-    return _generation(
-        message.number, message.reason, message.restarts, message.store_endpoint, message.roster
-    )
+    return _read(message).generation
 
 
 def member_names(message: wire.GenerationBegan) -> frozenset[str]:
     """Who is in it. Raises MessageError when the roster is not one."""
-    return _names(message.roster)
+    return _read(message).names
 
 
-# Sessions that share a process share what they were told: it is the same for all of them.
-@lru_cache(maxsize=4)
-def _generation(
-    number: int, reason: str, restarts: int, store_endpoint: str, roster: bytes
-) -> Generation:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a message said. `told` is the message itself."""
+
+    told: tuple[int, str, int, str, bytes]
+    generation: Generation
+    names: frozenset[str]
+
+
+_newest: _Reading | None = None
+
+
+def _read(message: wire.GenerationBegan) -> _Reading:
+    """Sessions that share a process are all told the same, so that the last one is kept.
+
+    It is known again by its bytes: to compare a long roster costs a tenth of hashing it.
+    """
+    global _newest
+    told = (
+        message.number,
+        message.reason,
+        message.restarts,
+        message.store_endpoint,
+        message.roster,
+    )
+    known = _newest
+    if known is not None and known.told == told:
+        return known
     members = tuple(
         Member(
             node=member.node,
             incarnation=member.incarnation,
             slots=member.slots,
             host=member.host,
-            store_endpoint=store_endpoint if index == 0 else "",
+            store_endpoint=message.store_endpoint if index == 0 else "",
             labels=dict(member.labels),
         )
-        for index, member in enumerate(_roster(roster).members)
+        for index, member in enumerate(_roster(message.roster).members)
     )
-    return Generation(number=number, members=members, reason=reason, restarts=restarts)
-
-
-@lru_cache(maxsize=4)
-def _names(roster: bytes) -> frozenset[str]:
-    return frozenset(member.node for member in _roster(roster).members)
+    _newest = reading = _Reading(
+        told=told,
+        generation=Generation(
+            number=message.number,
+            members=members,
+            reason=message.reason,
+            restarts=message.restarts,
+        ),
+        names=frozenset(member.node for member in members),
+    )
+    return reading
 
 
 def _roster(compressed: bytes) -> wire.Roster:

@@ -4,34 +4,57 @@ Two meshes of one shape are equal to torch, whoever asks. Its caches of how oper
 are placed hand out the mesh that they saw first, and with it the coordinates that this process had
 there: `parameter.detach()` would come out as the shard of another rank. One process keeps one rank
 in torch's view of the world; here it may have another in the next generation.
+
+Nor are groups told apart. They are named by counting, so that ranks 0 and 1 have a group of one
+name in a mesh of 4 × 2 and of another in one of 2 × 2 × 2; the cached mesh brings the old name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.distributed.tensor._redistribute import _gen_transform_infos
 from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
+Dims = Mapping[str, int]
 
-@dataclass(slots=True)
+
 class Placements:
-    """What this process was in its last generation: a rank, and one of a tensor group."""
+    """Where this process has been, and what torch still knows of it."""
 
-    rank: int | None = None
-    tensor_rank: int | None = None
+    def __init__(self) -> None:
+        self._placements = Memory()
+        self._code = Memory()
 
-    def move_to(self, rank: int, tensor: int, device: torch.device) -> None:
-        """Become `rank` of a mesh whose innermost groups have `tensor` ranks."""
-        tensor_rank = rank % tensor
-        if self.rank not in (None, rank):
+    def move_to(self, rank: int, dims: Dims, device: torch.device) -> None:
+        """Become `rank` of a mesh of these dims, the innermost last."""
+        if self._placements.outdated_by(rank, dims):
             forget_placements(device)
-        if tensor > 1 and self.tensor_rank not in (None, tensor_rank):
-            # Code compiled for a tensor-parallel block has its coordinates built in.
+        tensor = dims.get("tp", 1)
+        # Code compiled for a tensor-parallel block has its coordinate in the group built in, and
+        # the name of the group; other blocks know nothing of the mesh.
+        if tensor > 1 and self._code.outdated_by(rank % tensor, dims):
             torch.compiler.reset()
-        self.rank, self.tensor_rank = rank, tensor_rank
+
+
+class Memory:
+    """The places that a cache has been filled at. Torch tells meshes of different sizes apart."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, tuple[int, Dims]] = {}
+
+    def outdated_by(self, rank: int, dims: Dims) -> bool:
+        """Whether the cache would give what is wrong at this place, and has to be emptied."""
+        size, place = math.prod(dims.values()), (rank, dict(dims))
+        moved = any(known != rank for known, _ in self._places.values())
+        outdated = moved or self._places.get(size, place) != place
+        if outdated:
+            self._places.clear()
+        self._places[size] = place
+        return outdated
 
 
 THIS_PROCESS = Placements()

@@ -90,7 +90,7 @@ class Seat:
         """Form the groups. From now on the agent's interrupts strike here."""
         self._began = time.perf_counter()
         self.is_open = True
-        THIS_PROCESS.move_to(self.rank, self.place.dims.get("tp", 1), self.device)
+        THIS_PROCESS.move_to(self.rank, self.place.dims, self.device)
         self.inbox.attach(self.interruption)
         self.mesh = form_groups(
             self.order.store,

@@ -20,6 +20,7 @@ from trainer.job import load
 from trainer.models.factory import build_spec
 from trainer.worker.ballot import Wish
 from trainer.worker.build import Training
+from trainer.worker.placement import THIS_PROCESS
 from trainer.worker.step import train_step
 
 Mesh = list[int]
@@ -38,10 +39,12 @@ def training(job_path: str, mesh: Mesh) -> Training:
         ],
     )
     dims = {"pp": pp, "dp_replicate": replicas, "dp_shard": dp // replicas, "tp": tp}
+    cpu = torch.device("cpu")
+    THIS_PROCESS.move_to(dist.get_rank(), dims, cpu)
     ranks = init_device_mesh("cpu", tuple(dims.values()), mesh_dim_names=tuple(dims))
     pieces = job.pieces(pp * dp * tp)
     batches = open_batches(job, pieces=pieces)
-    return Training(job, build_spec(job), batches, ranks, torch.device("cpu"), pieces=pieces)
+    return Training(job, build_spec(job), batches, ranks, cpu, pieces=pieces, generation=1)
 
 
 def steps(trained: Training, count: int) -> list[float]:

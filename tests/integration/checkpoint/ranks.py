@@ -68,6 +68,8 @@ def serve() -> None:
     import torch
     import torch.distributed as dist
 
+    from trainer.worker.groups import drop_groups
+
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -82,8 +84,7 @@ def serve() -> None:
             value = getattr(importlib.import_module(module), name)(rank, world, **order["options"])
             dist.barrier()
         finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
+            drop_groups()
         answers.write(json.dumps({"value": value}) + "\n")
         answers.flush()
 
