@@ -7,6 +7,7 @@ import glob
 import os
 import sysconfig
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
@@ -70,9 +71,17 @@ class Corpus:
 def open_corpus(paths: Sequence[str] | None) -> Corpus:
     """Find the files; the Python standard library's source where `paths` is None.
 
+    A process that asks for the same again is given the same: a worker does so beforehand, because
+    to look at thousands of files takes as long as to form a generation's groups.
+
     Raises:
         JobError: a path names no file, or one that can't be read.
     """
+    return _corpus(None if paths is None else tuple(paths))
+
+
+@lru_cache(maxsize=1)
+def _corpus(paths: tuple[str, ...] | None) -> Corpus:
     if paths is None:
         root = Path(sysconfig.get_paths()["stdlib"])
         return Corpus(_sized(_files_below(root, ".py")))

@@ -3,7 +3,8 @@
 A standby, and the workers of a joining node, do this before they say that they are ready. Dynamo
 keeps what it compiled for as long as the process lives, and every generation's blocks find it.
 Where nothing is compiled, a block without memory is built: a third of what a process's first one
-takes is code that torch loads, and tables that it fills, when they are first asked for.
+takes is code that torch loads, and tables that it fills, when they are first asked for. The files
+of the corpus are found, too; a user's own dataset is left alone until it is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
+from trainer.data.corpus import open_corpus
 from trainer.errors import JobError
 from trainer.job import Job, load
 from trainer.models.factory import build_spec
@@ -37,9 +39,11 @@ def rehearse(asked: str) -> None:
     slots, _, path = asked.partition(":")
     try:
         job = load(Path(path))
+        if job.data.factory is None:
+            open_corpus(job.data.path)
         run_one_block(job, local_device(0), pieces=job.pieces(int(slots)))
     except (JobError, RuntimeError, OSError) as error:
-        log.warning("the blocks could not be prepared ahead of time: %s", error)
+        log.warning("the job could not be prepared ahead of time: %s", error)
 
 
 def run_one_block(job: Job, device: torch.device, *, pieces: int) -> None:
