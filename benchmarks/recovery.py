@@ -44,7 +44,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from benchmarks.elastic.crew import Crew  # noqa: E402
 from benchmarks.elastic.in_place import Nvrx, Torchft  # noqa: E402
 from benchmarks.elastic.job import job  # noqa: E402
-from benchmarks.elastic.remesh import Remesh, RemeshReplicas  # noqa: E402
+from benchmarks.elastic.remesh import Remesh, RemeshReplicas, RemeshSeldom  # noqa: E402
 from benchmarks.elastic.report import summarize, table  # noqa: E402
 from benchmarks.elastic.scenario import Measured, node_story, worker_death  # noqa: E402
 from benchmarks.elastic.system import System  # noqa: E402
@@ -52,6 +52,7 @@ from benchmarks.elastic.torchrun import Torchrun, TunedTorchrun  # noqa: E402
 
 SYSTEMS: dict[str, type[System]] = {
     "remesh": Remesh,
+    "remesh-seldom": RemeshSeldom,
     "remesh-replicas": RemeshReplicas,
     "torchrun": Torchrun,
     "torchrun-tuned": TunedTorchrun,

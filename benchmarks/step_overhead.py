@@ -1,10 +1,10 @@
 """What a step costs: `remesh run`, exact and not, against a hand-written FSDP2 loop.
 
-    python benchmarks/step_overhead.py [--repeats 5] [--steps 40]
+    python benchmarks/step_overhead.py [--repeats 5] [--steps 40] [--mirror-every 10]
 
 Two ranks, gloo, one thread each; the same model, batches and optimizer. The four are run in
 turns, so that a noisy machine is noisy for all. `exact` folds gradients in piece order and sums
-the norm free of order; `elastic` is exact with mirrors every 10 steps and a standby.
+the norm free of order; `elastic` is exact with mirrors (every 10 steps) and a standby.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--mirror-every", type=int, default=10, help="steps between two mirrors")
     given = parser.parse_args()
     plain, exact = job(given.steps, exact=False), job(given.steps, exact=True)
-    elastic = {**exact, "elastic": {"nproc_per_node": RANKS, "mirror_every": 10}}
+    mirrored = {"nproc_per_node": RANKS, "mirror_every": given.mirror_every}
+    elastic = {**exact, "elastic": mirrored}
     measured: dict[str, list[float]] = {"peer": [], "plain": [], "exact": [], "elastic": []}
     with tempfile.TemporaryDirectory() as name:
         for turn in range(given.repeats):
@@ -67,6 +69,7 @@ def main() -> None:
                 "name": "step_overhead",
                 "ranks": RANKS,
                 "repeats": given.repeats,
+                "mirror_every": given.mirror_every,
                 "median_seconds": {kind: round(value, 4) for kind, value in middle.items()},
                 "spread_seconds": {kind: spread(values) for kind, values in measured.items()},
                 "plain_over_peer": round(middle["plain"] / middle["peer"], 3),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.elastic.crew import free_port, kill, kill_tree
-from benchmarks.elastic.job import NODES
+from benchmarks.elastic.job import CHECKPOINT_EVERY, NODES
 from benchmarks.elastic.system import System
 from benchmarks.elastic.timeline import Stamp, stages
 
@@ -87,3 +87,9 @@ class RemeshReplicas(Remesh):
     """The same with two replicas of the sharded model: what one rank holds, another does too."""
 
     flags = ("--set", "parallel.replicate=2")
+
+
+class RemeshSeldom(Remesh):
+    """The same with mirrors as seldom as checkpoints: what is lost is what the peers lose."""
+
+    flags = ("--set", f"elastic.mirror_every={CHECKPOINT_EVERY}")
