@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -62,31 +62,10 @@ def generation_to_wire(generation: Generation) -> wire.GenerationBegan:
 
 
 def generation_from_wire(message: wire.GenerationBegan) -> Generation:
-    """Raises MessageError when the roster is not one."""
-    return _read(message).generation
+    """Raises MessageError when the roster is not one.
 
-
-def member_names(message: wire.GenerationBegan) -> frozenset[str]:
-    """Who is in it. Raises MessageError when the roster is not one."""
-    return _read(message).names
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What a message said. `told` is the message itself."""
-
-    told: tuple[int, str, int, str, bytes]
-    generation: Generation
-    names: frozenset[str]
-
-
-_newest: _Reading | None = None
-
-
-def _read(message: wire.GenerationBegan) -> _Reading:
-    """Sessions that share a process are all told the same, so that the last one is kept.
-
-    It is known again by its bytes: to compare a long roster costs a tenth of hashing it.
+    Sessions that share a process are all told the same, so that the last one is kept. It is known
+    again by its bytes: to compare a long roster costs a tenth of hashing it.
     """
     global _newest
     told = (
@@ -97,30 +76,29 @@ def _read(message: wire.GenerationBegan) -> _Reading:
         message.roster,
     )
     known = _newest
-    if known is not None and known.told == told:
-        return known
-    members = tuple(
-        Member(
-            node=member.node,
-            incarnation=member.incarnation,
-            slots=member.slots,
-            host=member.host,
-            store_endpoint=message.store_endpoint if index == 0 else "",
-            labels=dict(member.labels),
-        )
-        for index, member in enumerate(_roster(message.roster).members)
-    )
-    _newest = reading = _Reading(
-        told=told,
-        generation=Generation(
-            number=message.number,
-            members=members,
-            reason=message.reason,
-            restarts=message.restarts,
+    if known is not None and known[0] == told:
+        return known[1]
+    generation = Generation(
+        number=message.number,
+        members=tuple(
+            Member(
+                node=member.node,
+                incarnation=member.incarnation,
+                slots=member.slots,
+                host=member.host,
+                store_endpoint=message.store_endpoint if index == 0 else "",
+                labels=dict(member.labels),
+            )
+            for index, member in enumerate(_roster(message.roster).members)
         ),
-        names=frozenset(member.node for member in members),
+        reason=message.reason,
+        restarts=message.restarts,
     )
-    return reading
+    _newest = told, generation
+    return generation
+
+
+_newest: tuple[tuple[int, str, int, str, bytes], Generation] | None = None
 
 
 def _roster(compressed: bytes) -> wire.Roster:

@@ -57,6 +57,11 @@ class Generation:
     members: tuple[Member, ...]
     reason: str
     restarts: int = 0
+    _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places = {member.node: place for place, member in enumerate(self.members)}
+        object.__setattr__(self, "_places", places)
 
     @property
     def world_size(self) -> int:
@@ -68,7 +73,7 @@ class Generation:
 
     def group_rank(self, node: str) -> int | None:
         """The node's position, or None when it is not in this generation."""
-        return next((i for i, member in enumerate(self.members) if member.node == node), None)
+        return self._places.get(node)
 
     def first_rank(self, node: str) -> int | None:
         """The global rank of the node's slot 0, or None when it is not in this generation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -18,6 +19,8 @@ from rendezvous.timeouts import Timeouts
 
 DEFAULT_ENDPOINT = "127.0.0.1:29400"
 EXIT_FAILED, EXIT_USAGE = 1, 2
+GARBAGE_FROM = 50_000
+"""So many objects more than before, and Python looks for garbage among them (as it comes, 700)."""
 
 SERVE_HELP = """\
 Serve the rendezvous: agents join, and are told who trains together.
@@ -155,6 +158,9 @@ async def _serve(args: argparse.Namespace) -> int:
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # Ten thousand streams are a million objects that stay. Python would walk over all of them every
+    # few hundred that are added, a second and more in all while a crowd joins.
+    gc.set_threshold(GARBAGE_FROM, *gc.get_threshold()[1:])
     # grpc's own words about connections that end are no news here.
     logging.getLogger("grpc").setLevel(logging.WARNING)
     stop = asyncio.Event()

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rendezvous.codec import generation_from_wire, member_names, spec_to_wire
+from rendezvous.codec import generation_from_wire, spec_to_wire
 from rendezvous.membership.spec import JobSpec
 from rendezvous.session import events
 from rendezvous.session.events import SessionEvent
@@ -223,7 +223,7 @@ class SessionProtocol:
         self.generation = message.number
         self._standing = [m for m in self._standing if _generation_of(m) in (None, self.generation)]
         # The socket of a member was for this generation; the next needs one of its own.
-        if self._node.node in member_names(message):
+        if generation.group_rank(self._node.node) is not None:
             self._store_endpoint = ""
         return [events.GenerationBegan(generation)]
 
