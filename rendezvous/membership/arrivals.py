@@ -116,6 +116,7 @@ def _take_in(job: Job, event: Join) -> None:
         labels=event.labels,
     )
     node = job.add(member, stream=event.stream)
+    node.heard = event.generation
     node.fresh = bool(event.store_endpoint) and job.missed(event.node) is None
     drain = job.known.drains.get(event.node)
     if drain is not None and drain.incarnation == event.incarnation:

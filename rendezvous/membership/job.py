@@ -41,13 +41,14 @@ class Node:
     """One life of one node.
 
     `member` is how it would enter the next generation; `fresh` is whether the store endpoint in
-    it was never used. `stateful` means that it has been in a generation, so that it has state to
-    hand over.
+    it was never used. `heard` is the newest generation that it has said it knows. `stateful` means
+    that it has been in a generation, so that it has state to hand over.
     """
 
     member: Member
     joined: int
     stream: int = 0
+    heard: int = 0
     phase: Phase = Phase.SPARE
     fresh: bool = False
     stateful: bool = False
@@ -224,6 +225,9 @@ class Job:
 
     def heard(self, node: str, incarnation: int, generation: int) -> None:
         """The node has heard of that generation, if not of a newer one."""
+        present = self.nodes.get(node)
+        if present is not None and present.member.incarnation == incarnation:
+            present.heard = max(present.heard, generation)
         life, seat = self.seats.get(node, (0, None))
         if seat is not None and life == incarnation and seat.number <= generation:
             del self.seats[node]
@@ -233,6 +237,13 @@ class Job:
         of it."""
         life, generation = self.seats.get(node, (0, None))
         return generation if life == self.nodes[node].member.incarnation else None
+
+    def is_late(self, node: str, generation: int) -> bool:
+        """Whether what the node said of the time after that generation was said before a newer
+        one, in which it may have had a seat."""
+        missed = self.missed(node)
+        newest = max(self.nodes[node].heard, 0 if missed is None else missed.number)
+        return generation < newest
 
     def connected(self, node: str) -> bool:
         return node in self.beating

@@ -37,7 +37,9 @@ def listening(job: Job, event: Listening) -> None:
     node = job.nodes.get(event.node)
     spare = node is not None and not node.seated
     if node is not None and spare and node.member.incarnation == event.incarnation:
-        _open(job, node, event.store_endpoint)
+        # The socket of a spare that once had a seat may have served since.
+        if not job.is_late(event.node, event.generation):
+            _open(job, node, event.store_endpoint)
     elif (speaker := _speaker(job, event)) is not None:
         _open(job, speaker, event.store_endpoint)
 
