@@ -261,6 +261,20 @@ def test_a_socket_of_an_older_generation_is_no_socket():
     assert story.generation.store_endpoint == "a.example:8"
 
 
+def test_a_spare_that_had_a_seat_does_not_fall_back_to_its_old_socket():
+    story = Story()
+    story.begin("a", "b", "c")
+    story.cut("c")
+    story.after(0.3)
+    used = story.generation.store_endpoint
+    story.cut("b")
+    story.after(0.3)
+    story.act(Listening(generation=1, store_endpoint=used, **story.who("a")))
+    story.join("d")
+    assert story.members == "ad"
+    assert story.generation.store_endpoint not in ("", used)
+
+
 def test_who_never_heard_that_it_was_first_opens_another_socket():
     """The others may have been at the one it had: it learns what it missed, and that it is over."""
     story = Story()
