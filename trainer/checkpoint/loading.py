@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from trainer.checkpoint.transfer import Wanted, read
 from trainer.errors import CheckpointDamaged, CheckpointMismatch
 
 JSON = Any
+MOST_THREADS = 4
 Boxes = Sequence[tuple[str, Box]]
 
 
@@ -56,10 +58,12 @@ def load_manifest(
         raise CheckpointMismatch(
             f"checkpoint {manifest.attempt} in {store.url} does not fit: {fault}"
         )
-    boxes, moves = _my_part(exchange, local, [row[1] for row in rows], remote=store.remote)
+    hosts = [row[1] for row in rows]
+    boxes, moves = _my_part(exchange, local, hosts, remote=store.remote)
+    threads = MOST_THREADS if store.remote else _threads(hosts.count(host))
     count, damage = 0, None
     try:
-        count = read_into(store, manifest, local, boxes)
+        count = read_into(store, manifest, local, boxes, threads=threads)
     except (CheckpointDamaged, OSError) as error:
         damage = str(error)
     damage = _first(exchange.all_gather(damage))
@@ -73,6 +77,14 @@ def load_manifest(
             group=exchange.group,
         )
     return Filled(count, damage)
+
+
+def _threads(ranks: int) -> int:
+    """How many threads of one of so many ranks read from this host's disk: two to a core in all.
+
+    A disk is served better by several; what is in the page cache, by no more than there are cores.
+    """
+    return max(1, min(MOST_THREADS, 2 * len(os.sched_getaffinity(0)) // ranks))
 
 
 def _my_part(
@@ -99,7 +111,12 @@ def _my_part(
 
 
 def read_into(
-    store: Store, manifest: Manifest, local: Mapping[str, LocalTensor], boxes: Boxes
+    store: Store,
+    manifest: Manifest,
+    local: Mapping[str, LocalTensor],
+    boxes: Boxes,
+    *,
+    threads: int,
 ) -> int:
     """Read these boxes of what this rank holds into place. Returns bytes read.
 
@@ -114,7 +131,7 @@ def read_into(
             target = np.empty(view.numel() * view.element_size(), dtype=np.uint8)
             later.append(_putter(view, target))
         wanted.append(Wanted(name, box, target))
-    count = read(store, manifest, wanted)
+    count = read(store, manifest, wanted, threads=threads)
     for put in later:
         put()
     return count
