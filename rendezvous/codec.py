@@ -61,6 +61,10 @@ def generation_to_wire(generation: Generation) -> wire.GenerationBegan:
     )
 
 
+_newest: tuple[tuple[int, str, int, str, bytes], Generation] | None = None
+"""The last message that was read, and what it said."""
+
+
 def generation_from_wire(message: wire.GenerationBegan) -> Generation:
     """Raises MessageError when the roster is not one.
 
@@ -96,9 +100,6 @@ def generation_from_wire(message: wire.GenerationBegan) -> Generation:
     )
     _newest = told, generation
     return generation
-
-
-_newest: tuple[tuple[int, str, int, str, bytes], Generation] | None = None
 
 
 def _roster(compressed: bytes) -> wire.Roster:

@@ -26,8 +26,8 @@ class Placements:
     """Where this process has been, and what torch still knows of it."""
 
     def __init__(self) -> None:
-        self._placements = Memory()
-        self._code = Memory()
+        self._placements = Places()
+        self._code = Places()
 
     def move_to(self, rank: int, dims: Dims, device: torch.device) -> None:
         """Become `rank` of a mesh of these dims, the innermost last."""
@@ -40,20 +40,20 @@ class Placements:
             torch.compiler.reset()
 
 
-class Memory:
+class Places:
     """The places that a cache has been filled at. Torch tells meshes of different sizes apart."""
 
     def __init__(self) -> None:
-        self._places: dict[int, tuple[int, Dims]] = {}
+        self._known: dict[int, tuple[int, Dims]] = {}
 
     def outdated_by(self, rank: int, dims: Dims) -> bool:
         """Whether the cache would give what is wrong at this place, and has to be emptied."""
         size, place = math.prod(dims.values()), (rank, dict(dims))
-        moved = any(known != rank for known, _ in self._places.values())
-        outdated = moved or self._places.get(size, place) != place
+        moved = any(other != rank for other, _ in self._known.values())
+        outdated = moved or self._known.get(size, place) != place
         if outdated:
-            self._places.clear()
-        self._places[size] = place
+            self._known.clear()
+        self._known[size] = place
         return outdated
 
 

@@ -246,12 +246,17 @@ def test_who_never_listens_is_passed_over():
     assert story.members == "bcd"
 
 
-def test_a_socket_of_an_older_generation_is_no_socket():
+def second_generation() -> tuple[Story, str]:
+    """Nodes a and b after the loss of c, and the socket at which they meet."""
     story = Story()
     story.begin("a", "b", "c")
     story.cut("c")
     story.after(0.3)
-    used = story.generation.store_endpoint
+    return story, story.generation.store_endpoint
+
+
+def test_a_socket_of_an_older_generation_is_no_socket():
+    story, used = second_generation()
     story.listens = False
     story.act(Listening(generation=1, store_endpoint=used, **story.who("a")))
     story.act(Listening(generation=2, store_endpoint="a.example:8", **story.who("a")))
@@ -262,11 +267,7 @@ def test_a_socket_of_an_older_generation_is_no_socket():
 
 
 def test_a_spare_that_had_a_seat_does_not_fall_back_to_its_old_socket():
-    story = Story()
-    story.begin("a", "b", "c")
-    story.cut("c")
-    story.after(0.3)
-    used = story.generation.store_endpoint
+    story, used = second_generation()
     story.cut("b")
     story.after(0.3)
     story.act(Listening(generation=1, store_endpoint=used, **story.who("a")))

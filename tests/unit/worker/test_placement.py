@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.worker.placement import Memory
+from trainer.worker.placement import Places
 
 
 def mesh(pp: int = 1, shard: int = 1, tp: int = 1) -> dict[str, int]:
@@ -36,5 +36,5 @@ def mesh(pp: int = 1, shard: int = 1, tp: int = 1) -> dict[str, int]:
     ],
 )
 def test_a_cache_is_emptied_where_it_would_be_wrong(places, outdated):
-    memory = Memory()
-    assert [memory.outdated_by(*place) for place in places] == outdated
+    known = Places()
+    assert [known.outdated_by(*place) for place in places] == outdated
