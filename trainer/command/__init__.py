@@ -13,6 +13,7 @@ EXIT_INTERRUPTED = 130
 
 SUBCOMMANDS = {
     "run": "run a job file, or a script as torchrun would",
+    "resume": "go on with a run that was drained, stopped, failed or killed",
     "plan": "show the mesh of a job for a number of ranks; starts nothing",
     "schema": "print the JSON Schema of the job file",
     "audit": "prove from a run's record that each sample was used exactly once",

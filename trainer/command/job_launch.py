@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rendezvous.timeouts import Timeouts
 from trainer.agent import Launch, Loop, Probe, Script
 from trainer.channel import REHEARSAL_VARIABLE
 from trainer.command import options
+from trainer.command.earlier_run import earlier_run, new_run_id
 from trainer.command.script_launch import (
     console,
     labels,
@@ -66,7 +66,9 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
             "several agents need one name for the run; give --rdzv-id NAME (the same on every "
             "node), or run.id in the job file"
         )
-    run_id = job.run.id or f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run_id = job.run.id or _unnamed(job, fresh=parsed.fresh)
+    if parsed.fresh and job.run.id:
+        raise JobError(f"--fresh starts a run of a new name, and run.id names one: {job.run.id}")
     job = job.model_copy(update={"run": job.run.model_copy(update={"id": run_id})})
     root = Path(job.run.directory).absolute() / run_id
     elastic = job.elastic
@@ -106,6 +108,15 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         mesh=_mesh_namer(job) if job.trains else None,
         plan=_planner(job) if job.trains else None,
     )
+
+
+def _unnamed(job: Job, *, fresh: bool) -> str:
+    """The id of the run that this start is: of an earlier one that goes on, or a new one."""
+    earlier = None if fresh else earlier_run(job)
+    if earlier is None:
+        return new_run_id(job)
+    print(f"remesh: {earlier.line(fresh=True)}", file=sys.stderr)
+    return earlier.run.run_id
 
 
 def _overrides(parsed: argparse.Namespace) -> list[str]:

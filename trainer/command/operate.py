@@ -18,10 +18,10 @@ from typing import Any
 
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory, find_run, read_status
+from trainer.telemetry.runs import OVER
 
 EXIT_REFUSED = 1
 GRACE_SECONDS = 30.0
-OVER = ("completed", "stopped", "drained", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

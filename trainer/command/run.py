@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.agent import EXIT_DRAINED, Launch, Outcome, report, run_agent
+from trainer.agent import EXIT_DRAINED, Launch, Loop, Outcome, report, run_agent
+from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import replace as replace_text
+from trainer.telemetry.files import replace_json
 
 FAULT_KINDS = "kill, stop, hang, raise, exit, slow, nan, drain, disconnect, agent-kill"
 JOB_SUFFIXES = (".yaml", ".yml")
@@ -46,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         help="the script calls trainer.elastic: its processes live on over failures "
         "(docs/own-loops.md); takes --set and --fault as a job file does",
     )
+    made.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start a new run even where an earlier one of the same job is unfinished; without it, "
+        "and without run.id, that one goes on",
+    )
     made.add_argument("--run-directory", metavar="DIR", help="where run directories are made")
     made.add_argument("--node", metavar="NAME", help="name of this node (default: the host's)")
     made.add_argument(
@@ -73,8 +81,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code. Raises JobError for what the user has to mend."""
+def main(argv: Sequence[str], *, again: str | None = None) -> int:
+    """Returns the exit code. Raises JobError for what the user has to mend.
+
+    `again`: the command that starts the same once more, where that is not `remesh run argv`.
+    """
     parsed = parse(argv)
     if parsed.is_job and parsed.elastic:
         raise JobError(f"--elastic is for a script; write entrypoint.elastic in {parsed.target}")
@@ -92,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         from trainer.command.script_launch import script_launch
 
         launch = script_launch(parsed)
-    return start(launch)
+    return start(launch, argv, again or command_again(as_typed(), argv, parsed.target))
 
 
 def _kind(parsed: argparse.Namespace) -> TargetKind:
@@ -101,19 +112,22 @@ def _kind(parsed: argparse.Namespace) -> TargetKind:
     return "loop" if parsed.elastic else "script"
 
 
-def start(launch: Launch) -> int:
-    """Open the run directory, run the agent, say how it ended."""
+def start(launch: Launch, argv: Sequence[str], again: str) -> int:
+    """Open the run directory, run the agent, say how it ended.
+
+    `argv` came after `remesh run`; `again` is the command that starts the same once more.
+    """
     directory = RunDirectory(launch.directory, logs=launch.logs)
     try:
-        occupy(directory, launch)
+        occupy(directory, launch, argv)
         outcome = asyncio.run(run_agent(launch, directory))
     finally:
         directory.unlock()
-    tell(outcome, launch.directory)
+    tell(outcome, launch, again)
     return outcome.code
 
 
-def occupy(directory: RunDirectory, launch: Launch) -> None:
+def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None:
     """Make the run directory ours; it may hold an earlier part of the same run.
 
     Raises JobError when it belongs to another job or to a process that still runs; nothing in
@@ -129,10 +143,18 @@ def occupy(directory: RunDirectory, launch: Launch) -> None:
                 f"differ{'s' * (len(changed) == 1)}; choose another run.id (--rdzv-id for a script)"
             )
     replace_text(directory.job, launch.job_text)
+    began = {
+        "directory": str(Path.cwd()),
+        "arguments": list(argv),
+        "endpoints": list(launch.membership.endpoints),
+    }
+    replace_json(directory.start, began)
 
 
-def tell(outcome: Outcome, directory: Path) -> None:
+def tell(outcome: Outcome, launch: Launch, again: str) -> None:
     """The last lines: the first failure first, or what was made and where."""
+    directory = launch.directory
+    resumes = isinstance(launch.workers, Loop)
     if outcome.status == "failed":
         if outcome.failures:
             print(report(outcome.failures), file=sys.stderr)
@@ -141,7 +163,8 @@ def tell(outcome: Outcome, directory: Path) -> None:
         return
     summary = outcome.summary or {}
     if outcome.code == EXIT_DRAINED:
-        print(f"remesh: left: {outcome.reason}; run it again to resume", file=sys.stderr)
+        then = "to go on" if resumes else "to start it again, from what the script itself has saved"
+        print(f"remesh: left: {outcome.reason}; {then}: {again}", file=sys.stderr)
     elif summary.get("steps"):
         told = [f"{outcome.status} after {summary['steps']} steps"]
         if summary.get("final_loss") is not None:

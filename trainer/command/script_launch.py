@@ -26,8 +26,8 @@ DEFAULT_SHUTDOWN_SECONDS = 30.0
 
 def script_launch(parsed: argparse.Namespace) -> Launch:
     """Check everything that can be checked before a process starts. Raises JobError."""
-    if parsed.set or parsed.fault:
-        given = "--set" if parsed.set else "--fault"
+    if parsed.set or parsed.fault or parsed.fresh:
+        given = "--set" if parsed.set else "--fault" if parsed.fault else "--fresh"
         raise JobError(
             f"{given} belongs to a job file, and {parsed.target} is taken for a script; "
             "job files end in .yaml or .yml"

@@ -16,7 +16,8 @@ class RunSection(Section):
     id: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$",
-        description="Name of the run; by default the job's name and the time.",
+        description="Name of the run; by default that of this job's newest unfinished run, and "
+        "where there is none (or with --fresh) the job's name and the time.",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="Seed of weights, data order, dropout and random faults."

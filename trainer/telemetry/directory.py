@@ -1,6 +1,7 @@
 """The run directory: where everything of one run lies, and who may write there.
 
 job.yaml            what runs: the resolved job, or the command of a script
+start.json          how it was started last: in which directory, with which arguments
 logs/g<G>/rank<R>.log
 events.jsonl        one object an event
 metrics.jsonl       one object an applied step
@@ -12,11 +13,18 @@ agents/<node>.json  each agent's own part of the status
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from trainer.errors import JobError
+
+LOOK_SECONDS = 1.0
+"""Whoever looks whether a run is held holds it for that moment; a start tries for so long."""
+PAUSE_SECONDS = 0.02
+"""Between two such tries."""
 
 
 class RunDirectory:
@@ -25,6 +33,7 @@ class RunDirectory:
     def __init__(self, root: Path, *, logs: Path | None = None) -> None:
         self.root = root
         self.job = root / "job.yaml"
+        self.start = root / "start.json"
         self.events = root / "events.jsonl"
         self.metrics = root / "metrics.jsonl"
         self.status = root / "status.json"
@@ -67,16 +76,37 @@ class RunDirectory:
         """
         self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        deadline = time.monotonic() + LOOK_SECONDS
+        while not _locks(self._lock, kind):
+            if time.monotonic() >= deadline:
+                raise JobError(
+                    f"the run in {self.root} is going on in another process; wait for it to end, "
+                    "choose another run.id (--rdzv-id for a script), or join it with "
+                    "--rdzv-endpoint"
+                )
+            time.sleep(PAUSE_SECONDS)
+
+    def in_use(self) -> bool:
+        """Whether some process holds the run now."""
         try:
-            fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JobError(
-                f"the run in {self.root} is going on in another process; wait for it to end, "
-                "choose another run.id (--rdzv-id for a script), or join it with --rdzv-endpoint"
-            ) from error
+            descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _locks(descriptor, fcntl.LOCK_EX)
+        finally:
+            os.close(descriptor)
 
     def unlock(self) -> None:
         """Let go of the run."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _locks(descriptor: int, kind: int) -> bool:
+    """Whether the lock could be had at once."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return True
+    return False

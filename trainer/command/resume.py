@@ -1,0 +1,89 @@
+"""`remesh resume`: go on with a run of this machine, by its name, from anywhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.command import run as run_command
+from trainer.command.again import as_typed
+from trainer.command.earlier_run import described
+from trainer.errors import JobError
+from trainer.job import load
+from trainer.telemetry import RunDirectory, find_run
+from trainer.telemetry.files import read_json
+from trainer.telemetry.runs import RunRecord, newest_unfinished, read_run, runs_below
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code, as of `remesh run`. Raises JobError for what can't go on."""
+    parser = argparse.ArgumentParser(
+        prog="remesh resume",
+        description="Go on with a run that was drained, stopped, failed or killed, from its newest "
+        "checkpoint, in the directory in which it was started. A run of several nodes goes on by "
+        "the command that started it, on each node.",
+    )
+    parser.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="a run directory or id (default: the newest unfinished run in runs/)",
+    )
+    record = _find(parser.parse_args(argv).run)
+    if record.state == "completed":
+        print(f"run {record.run_id} is complete, {record.step} steps: {record.root}")
+        return 0
+    return _go_on(record)
+
+
+def _find(word: str | None) -> RunRecord:
+    if word is None:
+        found = newest_unfinished(runs_below(Path("runs")), None)
+        if found is None:
+            raise JobError(f"no unfinished run in {Path('runs').absolute()}; give its directory")
+    else:
+        root = find_run(word)
+        found = None if root is None else read_run(root.absolute(), time.time())
+        if found is None:
+            raise JobError(
+                f"{word} is no run directory, and no run below {Path('runs').absolute()}"
+            )
+    if found.live:
+        raise JobError(f"run {found.run_id} is going on: {found.root}; `remesh status` shows it")
+    return found
+
+
+def _go_on(record: RunRecord) -> int:
+    root = record.root.absolute()
+    directory = RunDirectory(root)
+    began = read_json(directory.start) or {}
+    arguments = [str(word) for word in began.get("arguments") or ()]
+    before = shlex.join([*as_typed(), "run", *arguments])
+    if began.get("endpoints"):
+        raise JobError(
+            f"run {record.run_id} has several nodes, each with flags of its own; start them as "
+            f"before, this one with: {before}"
+        )
+    job = load(directory.job)
+    if not job.trains and not job.saves:
+        raise JobError(
+            f"run {record.run_id} is of a script that saves for itself; start it again: {before}"
+        )
+    folder = str(began.get("directory") or Path.cwd())
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise JobError(
+            f"run {record.run_id} was started in {folder}, which can't be entered "
+            f"({error.strerror}); what its job names by relative paths would not be found"
+        ) from error
+    print(f"remesh: {described(record, job).line(fresh=False)}", file=sys.stderr)
+    again = shlex.join([*as_typed(), "resume", str(root)])
+    return run_command.main(
+        [str(directory.job), "--set", f"run.directory={root.parent}"], again=again
+    )

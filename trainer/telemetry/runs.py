@@ -1,0 +1,144 @@
+"""The runs below a directory: how each stands, and which one a start of the same job goes on with.
+
+A run that is over says so in its status. One that does not say so is going on while some agent
+holds its lock; otherwise all of it was killed, and nobody was left to write that down.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.telemetry.directory import RunDirectory
+from trainer.telemetry.status import read_status
+
+State = Literal["going on", "completed", "stopped", "drained", "failed", "dead"]
+
+OVER = ("completed", "stopped", "drained", "failed")
+"""What a status says of a run that is over, as `State` has it."""
+TAIL_BYTES = 64 << 10
+"""A line of metrics is some 300 bytes; so much of the file's end holds the last whole one."""
+FRESH_SECONDS = 60.0
+"""A status is written twice a second; where several hosts share a run, a younger one than this is
+believed, as a lock of another host need not be seen here (a network file system may keep it)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run directory at a glance.
+
+    `step` is the last one that counted, of `total_steps` where that is known; `began` and
+    `changed` are seconds since the epoch: when the run directory was made, and when its agents
+    last wrote.
+    """
+
+    root: Path
+    run_id: str
+    state: State
+    step: int
+    total_steps: int | None
+    loss: float | None
+    began: float
+    changed: float
+
+    @property
+    def live(self) -> bool:
+        """Whether some agent takes part in it now."""
+        return self.state == "going on"
+
+    def unfinished(self, goal: int | None) -> bool:
+        """Whether there is something left to do up to step `goal` (None: a goal nobody knows)."""
+        if self.state == "completed":
+            return False
+        if self.state == "stopped":
+            # By an operator, or where its job asked for it: then only a goal that moved is more.
+            return goal is None or self.step < goal
+        return True
+
+
+def newest_unfinished(runs: Iterable[RunRecord], goal: int | None) -> RunRecord | None:
+    """The run that a new start of their job goes on with; None where there is none. Pure.
+
+    Runs that are going on are left alone, whatever their age.
+    """
+    left = [run for run in runs if not run.live and run.unfinished(goal)]
+    return max(left, key=lambda run: (run.changed, run.run_id), default=None)
+
+
+def read_run(root: Path, now: float) -> RunRecord | None:
+    """How the run in `root` stands; None where no run has begun there."""
+    directory = RunDirectory(root)
+    if not directory.job.is_file():
+        return None
+    status = read_status(root) or {}
+    last = last_metrics(directory.metrics)
+    return RunRecord(
+        root=root,
+        run_id=_text(status.get("run_id")) or root.name,
+        state=_state(status, directory, now),
+        step=max(_whole(last.get("step")), _whole(status.get("step"))),
+        total_steps=_whole(status.get("total_steps")) or None,
+        loss=_number(last.get("loss")),
+        began=_number(status.get("began")) or directory.job.stat().st_mtime,
+        changed=_number(status.get("time")) or directory.job.stat().st_mtime,
+    )
+
+
+def runs_below(folder: Path) -> list[RunRecord]:
+    """Every run directly below `folder`, the one that changed last first."""
+    now = time.time()
+    roots = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [run for root in roots if (run := read_run(root, now)) is not None]
+    return sorted(found, key=lambda run: (run.changed, run.run_id), reverse=True)
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The last whole line of metrics, empty where there is none; reads the file's end alone."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
+def _state(status: dict[str, Any], directory: RunDirectory, now: float) -> State:
+    if directory.in_use():
+        return "going on"
+    told = status.get("state")
+    if told in OVER:
+        over: State = told
+        return over
+    meeting = status.get("rendezvous")
+    endpoints = meeting.get("endpoints") if isinstance(meeting, dict) else None
+    several = isinstance(endpoints, list) and bool(endpoints)
+    age = now - (_number(status.get("time")) or 0.0)
+    return "going on" if several and age < FRESH_SECONDS else "dead"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
