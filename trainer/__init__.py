@@ -32,4 +32,9 @@ def __getattr__(name: str) -> Any:
         from trainer.worker.own.run import Run
 
         return Run
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    told = f"module {__name__!r} has no attribute {name!r}"
+    if not name.startswith("_"):
+        from trainer.namesake import hidden
+
+        told = "; ".join(filter(None, (told, hidden())))
+    raise AttributeError(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,13 +24,16 @@ from trainer.command.script_launch import (
 )
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
-from trainer.job import Job, dump, from_mapping, load
+from trainer.job import EntrypointSection, Job, dump, from_mapping, load
+from trainer.namesake import NAME, namesake, script_path
 from trainer.telemetry import RunDirectory
 
 if TYPE_CHECKING:
     from trainer.mesh import NodeSlots
 
 LEADER_GRACE_SECONDS = 5.0
+START = Path(__file__).resolve().parents[2] / "remesh" / "start.py"
+"""Begins a worker of ours, whatever the user's own files are called."""
 OVERRIDING_FLAGS = {
     "nnodes": "elastic.nodes",
     "nproc_per_node": "elastic.nproc_per_node",
@@ -127,7 +131,7 @@ def _overrides(parsed: argparse.Namespace) -> list[str]:
 def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
     entry = job.entrypoint
     if entry is None:
-        argv: tuple[str, ...] = (sys.executable, "-u", "-m", "trainer.worker")
+        argv: tuple[str, ...] = (sys.executable, "-u", "-P", str(START), "trainer.worker")
         return _loop(job, slots, argv, _rehearsal(slots, root))
     if entry.script is not None:
         if not Path(entry.script).exists():
@@ -140,8 +144,25 @@ def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
         argv = (entry.command,)
     argv = (*argv, *entry.args)
     if entry.elastic:
+        _check_names(entry)
         return _loop(job, slots, argv, entry.env)
     return Script(argv=argv, env=entry.env)
+
+
+def _check_names(entry: EntrypointSection) -> None:
+    """Raises JobError where the elastic program would get a file of the user's for our package."""
+    if entry.script is not None:
+        folder = Path(entry.script).resolve().parent
+    elif entry.module is not None:
+        folder = Path.cwd()
+    else:
+        return
+    found = namesake(script_path(folder, os.environ | entry.env, sys.path))
+    if found is not None:
+        raise JobError(
+            f"{found} has the name of Remesh's own package: {entry.script or entry.module} would "
+            f"get it from `import {NAME}`, and could not call {NAME}.elastic; rename it"
+        )
 
 
 def _loop(job: Job, slots: int, argv: tuple[str, ...], env: Mapping[str, str]) -> Loop:

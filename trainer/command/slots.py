@@ -58,7 +58,10 @@ def _accelerator_possible() -> bool:
 
 def _ask_torch(wanted: str) -> int:
     answer = subprocess.run(
-        [sys.executable, "-c", ASK_TORCH, wanted], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", ASK_TORCH, wanted],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if answer.returncode != 0:
         raise JobError(f"torch can't be asked for devices: {answer.stderr.strip()[-500:]}")

@@ -90,7 +90,8 @@ def coordinator(plan: Plan) -> list[Manifest]:
                     {
                         "name": "coordinator",
                         **image_of(section),
-                        "command": ["python", "-m", "trainer.deploy.coordinator"],
+                        # -I: an image's PYTHONPATH may lead to files that have our names.
+                        "command": ["python", "-I", "-m", "trainer.deploy.coordinator"],
                         "args": arguments,
                         "env": [
                             {

@@ -20,6 +20,9 @@ goes with them) or starts a program of your own (`entrypoint`). An unknown key i
 `--set section.key=value` overrides a key and is checked like the file. Durations are seconds, or
 a number with `ms`, `s`, `m`, `h` or `d`.
 
+Factories are found in the folder in which `remesh run` is typed, and on `PYTHONPATH`. Their modules
+may be called anything but `trainer`, which is the name of a package of Remesh's own.
+
 This page is written from the declarations in `trainer/job` by `remesh schema --markdown`.
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.errors import JobError
+from trainer.namesake import NAME, hidden
 
 
 def find_factory(address: str, key: str) -> Callable[..., Any]:
@@ -20,14 +21,16 @@ def find_factory(address: str, key: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise JobError(
-            f"{key}: can't import {module_name}: {error}; is its directory on PYTHONPATH?"
-        ) from error
+        ours = (error.name or "").partition(".")[0] == NAME
+        why = (ours and hidden()) or "is its directory on PYTHONPATH?"
+        raise JobError(f"{key}: can't import {module_name}: {error}; {why}") from error
     found: Any = module
     for part in function_name.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise JobError(f"{key}: {module_name} has no function {function_name}")
+        told = f"{key}: {module_name} has no function {function_name}"
+        ours = module_name.partition(".")[0] == NAME
+        raise JobError(f"{told}; {why}" if ours and (why := hidden()) else told)
     function: Callable[..., Any] = found
     return function
 

@@ -1,4 +1,4 @@
-"""`python -m trainer.worker`: one rank's process, started by its agent and by nobody else."""
+"""`remesh/start.py trainer.worker`: one rank's process, started by its agent and nobody else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 
 from trainer.channel import CHANNEL_VARIABLE, REHEARSAL_VARIABLE
-from trainer.worker.process import leave, prepare, say_hello
+from trainer.worker.process import leave, open_users_folder, prepare, say_hello
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     from trainer.worker.loop import live
     from trainer.worker.rehearsal import rehearse
 
+    open_users_folder()
     if asked := os.environ.pop(REHEARSAL_VARIABLE, None):
         rehearse(asked)
     say_hello(channel)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from trainer.channel import WorkerEnd
@@ -20,6 +21,15 @@ def prepare() -> WorkerEnd:
     # The terminal sends these to the whole foreground group; the agent decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return WorkerEnd.from_environment()
+
+
+def open_users_folder() -> None:
+    """Let modules of the user's own be found in the folder the job runs in, as `python -m` has it.
+
+    Only when ours and what these need are imported: a file there may have any name.
+    """
+    if not os.environ.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def say_hello(channel: WorkerEnd) -> None:
