@@ -7,6 +7,8 @@ import random
 import socket
 from pathlib import Path
 
+from trainer.address import split_endpoint
+
 BACKLOG = 4096
 ATTEMPTS = 64
 LOWEST_PORT, HIGHEST_PORT = 20000, 65535
@@ -47,14 +49,6 @@ class StoreSocket:
     def release(self) -> None:
         """Give up our hold; a worker that got the descriptor keeps its own."""
         self.socket.close()
-
-
-def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port`. Raises ValueError for anything else."""
-    host, separator, port = endpoint.rpartition(":")
-    if not separator or not port.isdigit():
-        raise ValueError(f"{endpoint!r} is not host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def address_towards(endpoint: str) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from rendezvous.generation import Generation
 from trainer.agent.endpoint import StoreSocket
-from trainer.agent.environment import Place, fill_arguments, script_environment
+from trainer.agent.environment import fill_arguments, script_environment
 from trainer.agent.launch import Launch, Loop, Script, Stream
 from trainer.agent.output import ConsoleWriter, Pump
 from trainer.agent.process import Exit, Warden
 from trainer.agent.worker import Worker
 from trainer.channel import Message
+from trainer.rank_environment import RankPosition, without_position
 from trainer.telemetry import RunDirectory
 
 SHOW_VARIABLE = "REMESH_SHOW_WORKERS"
@@ -56,7 +57,8 @@ class Hands:
         kind = self._launch.workers
         assert isinstance(kind, Loop)
         env = {"OMP_NUM_THREADS": "1"} if self._launch.slots > 1 else {}
-        env |= {**os.environ, **kind.env, **self._warden.environment()}
+        # Its worker tells it who it is, in each generation anew.
+        env |= {**without_position(os.environ), **kind.env, **self._warden.environment()}
         prefixed = Stream.BOTH if self._show_all else Stream.NONE
         shown = Stream.BOTH if kind.own else prefixed
         pump = Pump(self._console, shown=shown, prefixed=prefixed, prefix="[waiting] ")
@@ -82,10 +84,11 @@ class Hands:
         store: StoreSocket | None,
     ) -> Worker:
         """Give a worker its place; `store` is the socket when it hosts the generation's store."""
-        place = _place(generation, node, local_rank)
+        place = _position(generation, node, local_rank)
         log = self._directory.log(generation.number, place.rank)
+        error_file = Path(self._errors.name, f"g{generation.number}-rank{place.rank}.json")
         if isinstance(self._launch.workers, Script):
-            worker = self._start_script(self._launch.workers, number, place, log, store)
+            worker = self._start_script(self._launch.workers, number, place, error_file, store)
         else:
             worker = self._workers[number]
         worker.state = "entering" if isinstance(self._launch.workers, Loop) else "running"
@@ -106,6 +109,8 @@ class Hands:
                 "members": [[m.node, m.slots, m.host] for m in generation.members],
                 "reason": generation.reason,
                 "restarts": generation.restarts,
+                "max_restarts": self._launch.membership.max_restarts,
+                "error_file": str(error_file),
                 "job": str(self._directory.job),
                 "run_directory": str(self._directory.root),
                 "execution": self._launch.run_id,
@@ -163,9 +168,13 @@ class Hands:
         self._errors.cleanup()
 
     def _start_script(
-        self, script: Script, number: int, place: Place, log: Path, store: StoreSocket | None
+        self,
+        script: Script,
+        number: int,
+        place: RankPosition,
+        error_file: Path,
+        store: StoreSocket | None,
     ) -> Worker:
-        error_file = Path(self._errors.name, f"g{log.parent.name}-rank{place.rank}.json")
         env = script_environment(
             {**os.environ, **self._warden.environment()},
             script,
@@ -182,7 +191,7 @@ class Hands:
         self._keep(worker)
         return worker
 
-    def _pump(self, place: Place, role: str) -> Pump:
+    def _pump(self, place: RankPosition, role: str) -> Pump:
         console = self._launch.console
         redirected = console.redirects.get(place.local_rank, Stream.NONE)
         tee = console.tee.get(place.local_rank, Stream.NONE)
@@ -214,12 +223,12 @@ class Hands:
         self._ended(worker, how)
 
 
-def _place(generation: Generation, node: str, local_rank: int) -> Place:
+def _position(generation: Generation, node: str, local_rank: int) -> RankPosition:
     group_rank = generation.group_rank(node)
     first = generation.first_rank(node)
     assert group_rank is not None
     assert first is not None
-    return Place(
+    return RankPosition(
         rank=first + local_rank,
         local_rank=local_rank,
         group_rank=group_rank,

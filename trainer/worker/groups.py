@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from trainer.address import split_endpoint
 from trainer.worker.interrupt import Interruption
 
 ATTEMPT = timedelta(seconds=2)
@@ -39,18 +40,18 @@ def generation_store(
     backs off. The generation is in the key prefix and never in a group's name: names are baked
     into compiled graphs, and a new one would miss the compile cache (pytorch #189330).
     """
-    host, _, port = endpoint.rpartition(":")
+    host, port = split_endpoint(endpoint)
     if listening_socket is not None:
         store = TCPStore(
             host,
-            int(port),
+            port,
             is_master=True,
             timeout=timeout,
             wait_for_workers=False,
             master_listen_fd=listening_socket,
         )
     else:
-        store = _dial(host, int(port), timeout, interruption)
+        store = _dial(host, port, timeout, interruption)
     return PrefixStore(f"generation/{interruption.generation}", store)
 
 

@@ -16,13 +16,14 @@ from trainer.data import Batches, open_batches
 from trainer.errors import GenerationOver, WorkerError
 from trainer.job import Job, load
 from trainer.job.learning_rate import learning_rate
-from trainer.mesh import NodeSlots, plan_job
+from trainer.mesh import MeshPlan, NodeSlots, plan_job
 from trainer.models.factory import build_spec
 from trainer.models.spec import ModelSpec
 from trainer.worker.ballot import Verdict
 from trainer.worker.build import Training
 from trainer.worker.custody import Custody
 from trainer.worker.digest import weights_sha256
+from trainer.worker.environment import take_position
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Inbox
 from trainer.worker.outcome import Finished, Outcome, Spared
@@ -53,6 +54,8 @@ class JobTraining:
         """Read the order's job. Raises JobError."""
         job = load(Path(order.job))
         pieces = job.pieces(max(node.slots for node in _nodes(order)))
+        # Factories are called next, and may ask who they are.
+        take_position(order, _plan(job, order, pieces).ranks)
         return cls(
             job,
             build_spec(job),
@@ -68,8 +71,8 @@ class JobTraining:
 
     def enter(self, order: Enter, inbox: Inbox) -> Outcome:
         """Live through one generation. Raises what is wrong with the job or the code itself."""
-        # A pure function over the same members on every rank.
-        plan = plan_job(self.job, _nodes(order), replan=self.job.elastic.replan, pieces=self.pieces)
+        plan = _plan(self.job, order, self.pieces)
+        take_position(order, plan.ranks)
         if order.rank in plan.spares:
             log.info("rank %d is a spare in generation %d", order.rank, order.generation)
             return Spared(generation=order.generation)
@@ -257,6 +260,11 @@ def identity(job: Job) -> dict[str, Any]:
         return {"factory": job.model.factory}
     sizes = dataclasses.asdict(job.model.sizes())
     return {"model": "llama"} | {key: value for key, value in sizes.items() if key != "dropout"}
+
+
+def _plan(job: Job, order: Enter, pieces: int) -> MeshPlan:
+    """A pure function over the same members on every rank. Raises PlanError."""
+    return plan_job(job, _nodes(order), replan=job.elastic.replan, pieces=pieces)
 
 
 def _nodes(order: Enter) -> Sequence[NodeSlots]:

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 import trainer
 from trainer.channel import LineBuffer, Message, Outbox, WorkerEnd
 from trainer.job import dump, from_mapping
+from trainer.rank_environment import VARIABLES
 from trainer.worker.loop import live
 from trainer.worker.own import program as own_program
 from trainer.worker.own import run as own_run
@@ -129,14 +130,20 @@ class Loop:
 
 @pytest.fixture(autouse=True)
 def outlive_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker ends with its agent; this process doesn't."""
-    monkeypatch.setattr(os, "_exit", lambda code: None)
+    outlive(monkeypatch)
+
+
+def outlive(patch: pytest.MonkeyPatch) -> None:
+    """A worker ends with its agent, and has its environment for itself; this process doesn't."""
+    patch.setattr(os, "_exit", lambda code: None)
+    for name in VARIABLES:
+        patch.setenv(name, "somebody else's")
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "_exit", lambda code: None)
+        outlive(patch)
         agent, loop = Agent(tmp_path_factory.mktemp("quiet")), Loop()
         assert agent.serve(loop) == 0
     assert loop.ended == [(1, step) for step in range(STEPS)]

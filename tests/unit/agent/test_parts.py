@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from trainer.agent.endpoint import StoreSocket, address_towards, split_endpoint
-from trainer.agent.environment import Place, fill_arguments, script_environment
+from trainer.agent.environment import fill_arguments, script_environment
 from trainer.agent.failure import Failure, first, read_error_file, report
 from trainer.agent.identity import NodeName
 from trainer.agent.launch import Script
 from trainer.agent.process import Exit
+from trainer.rank_environment import RankPosition
 
-PLACE = Place(
+POSITION = RankPosition(
     rank=5,
     local_rank=1,
     group_rank=2,
@@ -30,7 +31,7 @@ PLACE = Place(
 
 def environment(base: dict[str, str], script: Script) -> dict[str, str]:
     return script_environment(
-        base, script, PLACE, run_id="r", max_restarts=4, error_file="/tmp/error"
+        base, script, POSITION, run_id="r", max_restarts=4, error_file="/tmp/error"
     )
 
 

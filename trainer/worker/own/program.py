@@ -24,6 +24,7 @@ import torch
 from trainer.errors import GenerationOver
 from trainer.job import Job, load
 from trainer.worker.digest import whole_weights_sha256
+from trainer.worker.environment import take_position
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Exit, Inbox
 from trainer.worker.outcome import Finished, Left, Outcome
@@ -70,6 +71,7 @@ class OwnLoop:
 
     def enter(self, order: Enter, inbox: Inbox) -> Outcome:
         """Live through a generation, and through those in which a step's fate is settled."""
+        take_position(order, range(order.world_size))
         seat = self._seat_of(order, inbox)
         while True:
             self._seat = seat
@@ -98,6 +100,7 @@ class OwnLoop:
             if isinstance(order, Exit):
                 inbox.put_back(order)
                 raise GenerationOver(seat.generation, "the job is over")
+            take_position(order, range(order.world_size))
             self._seat = seat = self._seat_of(order, inbox)
             try:
                 found = self._roll_call(seat)
