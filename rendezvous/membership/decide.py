@@ -31,6 +31,14 @@ def _tend(job: Job) -> None:
     if job.phases[Phase.FINISHED] and job.phases[Phase.FINISHED] == job.seated:
         _conclude(job)
         return
+    if job.agreed is not None:
+        # Every rank was done: who is lost now, or has not said so, undoes nothing. The others
+        # mostly follow at once.
+        since, _ = job.agreed
+        gone = job.lost or job.failed or job.deserted
+        if gone or job.due(since + job.spec.beat_timeout):
+            _conclude(job)
+        return
     draining = [n for n in job.known.drains if n in job.nodes and job.nodes[n].seated]
     if job.lost or job.failed:
         _replace(job, [*job.lost, *(describe(event) for event in job.failed)])
@@ -45,10 +53,15 @@ def _tend(job: Job) -> None:
 
 
 def _conclude(job: Job) -> None:
+    active = job.active
+    assert active is not None
     statuses = {node.finish for node in job.nodes.values() if node.phase is Phase.FINISHED}
+    count = job.seated
+    if job.agreed is not None:
+        statuses, count = {job.agreed[1]}, len(active.members)
     after = f", after {listed(job.lost)}" if job.lost else ""
     if statuses == {"completed"}:
-        reason = f"{counted(job.seated, 'node')} completed the job{after}"
+        reason = f"{counted(count, 'node')} completed the job{after}"
         job.end("completed", reason, by="workers")
     else:
         job.end("stopped", f"the nodes stopped{after}", by="workers")

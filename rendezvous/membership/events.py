@@ -131,13 +131,17 @@ class DrainAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The node's workers are done with the job: `status` is completed, stopped or failed."""
+    """The node's workers are done with the job: `status` is completed, stopped or failed.
+
+    `whole`: all ranks of the generation have agreed on it, those of the other nodes too.
+    """
 
     node: str
     incarnation: int
     generation: int
     status: str
     reason: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,8 @@ class Job:
     `streams` holds the newest life and stream on which each node has joined; `seats` the life and
     the generation of those who had a seat and may not have heard of it. `ready` holds the nodes
     that can have a seat in the next generation; `phases` counts those that have one in this.
+    `agreed` is when it was first said, and with which status, that all ranks of the active
+    generation have agreed to be done.
     `alarm` is when something is due although nothing happens.
     """
 
@@ -114,6 +116,7 @@ class Job:
     unready: float | None = None
     deserted: tuple[float, str, int, str] | None = None
     boundary: Boundary | None = None
+    agreed: tuple[float, str] | None = None
     lost: list[str] = field(default_factory=list)
     failed: list[WorkerFailed] = field(default_factory=list)
 
@@ -303,7 +306,7 @@ class Job:
 
     def forget_generation(self) -> None:
         """Nothing of what was said about the last generation counts for the next."""
-        self.boundary = self.deserted = self.unready = self.enough = None
+        self.boundary = self.deserted = self.agreed = self.unready = self.enough = None
         self.lost.clear()
         self.failed.clear()
 

@@ -90,3 +90,5 @@ def finished(job: Job, event: Finished) -> None:
         return
     node.finish = event.status
     job.move(event.node, Phase.FINISHED)
+    if event.whole and job.agreed is None:
+        job.agreed = job.now, event.status

@@ -61,6 +61,7 @@ def event_of(message: wire.AgentMessage, node: str, incarnation: int) -> m.Event
                 generation=message.finished.generation,
                 status=message.finished.status,
                 reason=message.finished.reason,
+                whole=message.finished.whole,
             )
         case "leave":
             return m.Leave(node=node, incarnation=incarnation, reason=message.leave.reason)

@@ -175,9 +175,16 @@ class Session:
         body = wire.DrainNotice(grace=grace, reason=reason[:MAX_CAUSE])
         self._report(wire.AgentMessage(drain=body))
 
-    async def finished(self, generation: int, *, status: str, reason: str = "") -> None:
-        """The node's workers are done with the job: `status` is completed, stopped or failed."""
-        body = wire.Finished(generation=generation, status=status, reason=reason[:MAX_CAUSE])
+    async def finished(
+        self, generation: int, *, status: str, reason: str = "", whole: bool = False
+    ) -> None:
+        """The node's workers are done with the job: `status` is completed, stopped or failed.
+
+        `whole`: all ranks of the generation, on all nodes, have agreed on that.
+        """
+        body = wire.Finished(
+            generation=generation, status=status, reason=reason[:MAX_CAUSE], whole=whole
+        )
         self._report(wire.AgentMessage(finished=body))
 
     async def leave(self, reason: str = "") -> None:

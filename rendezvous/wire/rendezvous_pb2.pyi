@@ -176,14 +176,16 @@ class DrainNotice(_message.Message):
     def __init__(self, grace: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("generation", "status", "reason")
+    __slots__ = ("generation", "status", "reason", "whole")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     generation: int
     status: str
     reason: str
-    def __init__(self, generation: _Optional[int] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    whole: bool
+    def __init__(self, generation: _Optional[int] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., whole: _Optional[bool] = ...) -> None: ...
 
 class Leave(_message.Message):
     __slots__ = ("reason",)

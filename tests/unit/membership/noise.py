@@ -141,8 +141,9 @@ def message_arrives_twice(world: World, sent: Event) -> None:
     world.step(sent)
 
 
-def members_finish(world: World, several: Iterable[str], *, status: str) -> None:
+def members_finish(world: World, several: Iterable[str], *, status: str, whole: bool) -> None:
     for name in sorted(several):
         agent = world.healthy(name)
         if agent and agent.member and agent.phase == "running":
-            world.send(Finished(generation=agent.heard, status=status, **agent.who()))
+            who = agent.who()
+            world.send(Finished(generation=agent.heard, status=status, whole=whole, **who))

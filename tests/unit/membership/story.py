@@ -145,10 +145,10 @@ class Story:
         )
         return self.act(event)
 
-    def finish(self, *nodes: str, status: str = "completed") -> list[Effect]:
+    def finish(self, *nodes: str, status: str = "completed", whole: bool = False) -> list[Effect]:
         gathered: list[Effect] = []
         for node in nodes:
-            event = Finished(generation=self.number, status=status, **self.who(node))
+            event = Finished(generation=self.number, status=status, whole=whole, **self.who(node))
             gathered += self.act(event)
         self.effects = gathered
         return gathered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rendezvous.membership import EndJob, Finished, StopAsked
 from tests.unit.membership.story import Story
 
@@ -113,3 +115,65 @@ def test_a_job_that_is_resumed_waits_for_its_nodes_as_at_the_first_start():
     story.join("b", incarnation=2)
     story.after(2.0)
     assert story.members == "ab"
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+@pytest.mark.parametrize("gone", ["lost", "failed", "left by itself", "silent"])
+def test_what_all_ranks_agreed_on_is_undone_by_nobody(gone: str, status: str):
+    """Without that agreement each of these but the last begins another generation."""
+    story = Story()
+    story.begin("a", "b", "c")
+    story.finish("a", status=status, whole=True)
+    assert story.saw(EndJob) == [], "the others mostly say it too, in a moment"
+    if gone == "lost":
+        story.cut("c")
+        story.after(0.3)
+    elif gone == "failed":
+        story.fail("c", rank=5)
+    elif gone == "left by itself":
+        story.leave_boundary("c")
+    else:
+        story.after(story.spec.beat_timeout)
+    assert story.published() == []
+    assert story.only(EndJob).status == status
+    assert "a" in story.only(EndJob).to
+
+
+def test_who_knows_that_all_are_done_and_goes_ends_the_job_for_the_others():
+    """
+    1. all ranks of two nodes agree that they are done while no service is there
+    2. one comes back in time, node b, says so and goes; the other is never heard of again
+    """
+    story = Story()
+    story.begin("a", "b")
+    story.beating.clear()
+    story.new_leader()
+    story.join("b", generation=1)
+    story.finish("b", whole=True)
+    story.go("b")
+    end = story.only(EndJob)
+    assert (end.status, end.reason) == ("completed", "2 nodes completed the job, after node b left")
+    story.join("a", incarnation=2)
+    assert story.only(EndJob).status == "completed", "whoever starts it again is told"
+
+
+def test_a_job_whose_nodes_ended_unheard_is_not_left_as_running():
+    story = Story(wait=60.0)
+    story.begin("a", "b")
+    story.beating.clear()
+    story.new_leader()
+    story.after(story.spec.leader_grace + 0.1)
+    assert story.membership.view(story.now).active is False
+    story.after(60.0)
+    end = story.only(EndJob)
+    assert (end.status, end.reason) == ("stopped", "0 nodes after 60 s, at least 2 needed")
+
+
+def test_a_job_whose_nodes_ended_unheard_can_be_started_again():
+    story = Story(wait=60.0)
+    story.begin("a", "b")
+    story.beating.clear()
+    story.new_leader()
+    story.join("a", "b", incarnation=2, earlier=1)
+    assert [member.incarnation for member in story.generation.members] == [2, 2]
+    assert story.number == 2

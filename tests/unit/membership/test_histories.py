@@ -97,9 +97,13 @@ class Histories(RuleBasedStateMachine):
     def message_arrives_twice(self, data: st.DataObject) -> None:
         noise.message_arrives_twice(self.world, data.draw(st.sampled_from(self.world.sent)))
 
-    @rule(status=st.sampled_from(["completed", "stopped"]), several=st.sets(names, min_size=3))
-    def members_finish(self, status: str, several: set[str]) -> None:
-        noise.members_finish(self.world, several, status=status)
+    @rule(
+        status=st.sampled_from(["completed", "stopped"]),
+        whole=st.booleans(),
+        several=st.sets(names, min_size=3),
+    )
+    def members_finish(self, status: str, whole: bool, several: set[str]) -> None:
+        noise.members_finish(self.world, several, status=status, whole=whole)
 
     def teardown(self) -> None:
         if hasattr(self, "world") and not self.world.broken:

@@ -63,6 +63,7 @@ DRAW: dict[str, Callable[[Random, World], Any]] = {
     "crash": coin,
     "own": coin,
     "operator": coin,
+    "whole": coin,
     "delayed": lambda random, _: random.random() < 0.25,
     "step": lambda random, _: random.randint(0, 3),
     "grace": lambda random, _: random.uniform(0, 30),
