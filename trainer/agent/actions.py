@@ -107,7 +107,8 @@ class TellFailed:
 
 @dataclass(frozen=True, slots=True)
 class TellFinished:
-    """All workers of this node are done: completed, stopped or failed."""
+    """All workers of this node are done: completed, stopped or failed. Unless they failed, it is
+    said once what they had to save is saved."""
 
     generation: int
     status: str

@@ -28,6 +28,7 @@ from rendezvous.session.events import (
     SessionEvent,
     Spare,
 )
+from rendezvous.supervision import awaited, start_task
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
@@ -39,7 +40,7 @@ from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
-from trainer.agent.leaving import EXIT_FAILED, EXIT_USAGE
+from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers, signal_name
 from trainer.agent.readiness import ReadyFile
@@ -48,6 +49,7 @@ from trainer.agent.slot import Policy
 from trainer.agent.state import AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
+from trainer.checkpoint.unsaved import Unsaved, account
 from trainer.errors import JobError
 from trainer.telemetry import Progress, RunDirectory
 
@@ -61,13 +63,17 @@ HOPELESS = {"job": EXIT_USAGE, "final": EXIT_FAILED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How this node's part ended. `code` is the exit code of the command."""
+    """How this node's part ended. `code` is the exit code of the command.
+
+    `unsaved`: what of the run is not in storage that was to be, in words; empty where all is.
+    """
 
     code: int
     status: str
     reason: str
     failures: tuple[Failure, ...] = ()
     summary: dict[str, Any] | None = None
+    unsaved: str = ""
 
 
 @dataclass(slots=True)
@@ -114,6 +120,10 @@ class Agent:
         self._failures: list[Failure] = []
         self._waiting = ""
         self._hurried = asyncio.Event()
+        self._settling: asyncio.Task[None] | None = None
+        """Waits for the last saves, once all workers are done."""
+        self._unsaved = ""
+        """What was to be saved and is not, as the last line says it."""
         self._outcome: Outcome | None = None
 
     async def run(self) -> Outcome:
@@ -132,7 +142,7 @@ class Agent:
                     if hearing is None and self._state.ready and not self._state.ending:
                         hearing = asyncio.create_task(self._hear(), name="session events")
                     await self._turn()
-                    for task in (hearing, looking):
+                    for task in (hearing, looking, self._settling):
                         if task is not None and task.done():
                             task.result()
                 if hearing is not None:
@@ -140,6 +150,8 @@ class Agent:
                 await self._attendance.leave(self._outcome.reason)
         finally:
             looking.cancel()
+            if self._settling is not None:
+                self._settling.cancel()
             if self._foresight is not None:
                 self._foresight.end()
             self._hands.close()
@@ -242,13 +254,20 @@ class Agent:
                 self._attendance.host,
                 self._launch.membership.secret(self._launch.run_id),
                 topology=workers.topology,
-                report=lambda event, fields: self._record.event(event, **fields),
+                mirrors=workers.mirrors,
+                report=self._report,
             )
         except OSError as error:
             raise JobError(f"no shared memory or port for the workers' state: {error}") from error
         self._attendance.labels |= keeping.labels
         self._hands.staging = keeping.directory
         return keeping
+
+    def _report(self, event: str, fields: dict[str, Any]) -> None:
+        """What the keeping of staged state has to say."""
+        self._record.event(event, **fields)
+        if event == "staging.short":
+            self._record.notice(f"remesh: {fields['reason']}")
 
     def _worker_said(self, worker: Worker, message: Message) -> None:
         number, kind = worker.number, message.get("type")
@@ -272,6 +291,17 @@ class Agent:
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)
+            case "unsaved":
+                if self._keeping is not None:
+                    self._keeping.failed(
+                        Unsaved(
+                            version=message["version"],
+                            generation=message["generation"],
+                            error=message["error"],
+                            url=message["url"],
+                            options=message["options"],
+                        )
+                    )
             case "spare":
                 worker.state = "spare"
                 fact = facts.Spared(number, message["generation"])
@@ -330,8 +360,13 @@ class Agent:
         self._waiting = ""
         if self._foresight is not None:
             self._foresight.end()
+        first = self._state.generation is None
         await self._attendance.began(generation)
         self._record.generation(generation)
+        if first and self._keeping is not None:
+            kept = self._launch.kept(generation)
+            if kept is not None:
+                self._keeping.look_for_room(kept, generation)
 
     async def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
@@ -362,13 +397,33 @@ class Agent:
                 case act.Depart():
                     if action.save_seconds:
                         await self._save(action.save_seconds)
+                    await self._look_for_unsaved(action)
                     self._depart(action)
+                case act.TellFinished() if action.status != "failed" and self._keeping is not None:
+                    self._settle(self._keeping, action)
                 case _:
                     if isinstance(action, act.TellRunning):
                         self._look_ahead()
                     if isinstance(action, act.TellLeft) and action.going:
                         await self._hand_over()
                     await self._attendance.tell(action)
+
+    def _settle(self, keeping: Keeping, finished: act.TellFinished) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settling = start_task(
+            self._tell_when_saved(keeping, finished), name="last saves", failed=awaited
+        )
+
+    async def _tell_when_saved(self, keeping: Keeping, finished: act.TellFinished) -> None:
+        """The job is done here once what it was to save is saved; it has failed where that has."""
+        unsaved = await keeping.settled()
+        if unsaved is None:
+            await self._attendance.tell(finished)
+            return
+        steps = f"{self._record.step} steps are done, but "
+        self._unsaved = await asyncio.to_thread(account, unsaved)
+        self._inbox.put(facts.Unsaved(finished.generation, steps + self._unsaved))
 
     def _look_ahead(self) -> None:
         generation = self._state.generation
@@ -392,6 +447,12 @@ class Agent:
         if told := await saving:
             self._record.notice(told)
 
+    async def _look_for_unsaved(self, end: act.Depart) -> None:
+        """A run that is left, with nobody to go on with it, says what of it is not saved."""
+        unsaved = None if self._keeping is None else self._keeping.unsaved
+        if unsaved is not None and end.code == EXIT_DRAINED and (end.whole or end.save_seconds):
+            self._unsaved = await asyncio.to_thread(account, unsaved)
+
     def _depart(self, end: act.Depart) -> None:
         self._record.flush_status(end.status, self._hands.workers(), force=True)
         summary = self._record.end(end.status, end.reason, whole=end.whole)
@@ -401,6 +462,7 @@ class Agent:
             reason=end.reason,
             failures=tuple(self._failures) if end.status == "failed" else (),
             summary=summary,
+            unsaved=self._unsaved,
         )
 
     def _word(self) -> str:

@@ -130,6 +130,14 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsaved:
+    """The workers are done, but not all that was to be saved is; `reason` says it in words."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broke:
     """A worker says why it is about to end.
 
@@ -170,6 +178,7 @@ Fact = (
     | Left
     | Spared
     | Finished
+    | Unsaved
     | Broke
     | Exited
     | Tick

@@ -9,15 +9,17 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
 from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.agent.shelf import Shelf
+from trainer.agent.staging_room import needed_bytes, shortage
 from trainer.checkpoint.salvage import salvage
 from trainer.checkpoint.staging import Slots, own_directory, read_description
+from trainer.checkpoint.unsaved import SaveLedger, Unsaved
 from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
 from trainer.recovery.buddies import buddy
@@ -35,10 +37,22 @@ class Keeping:
     """One node's staging directory and what goes out of it."""
 
     def __init__(
-        self, node: str, host: str, secret: str, *, topology: str | None, report: Report
+        self,
+        node: str,
+        host: str,
+        secret: str,
+        *,
+        topology: str | None,
+        report: Report,
+        mirrors: bool = False,
     ) -> None:
-        """Call it in the agent's loop. Raises OSError when there is no room or port for it."""
+        """Call it in the agent's loop. Raises OSError when there is no room or port for it.
+
+        `mirrors`: another node's state will be kept here too.
+        """
         self._node = node
+        self._mirrors = mirrors
+        self._room_looked_for = False
         self._secret = secret.encode()
         self._topology = topology
         self._report = report
@@ -48,7 +62,9 @@ class Keeping:
         self.directory = self._shelf.path
         self._server = MirrorServer(self.directory, host, self._secret)
         self._writer: BackgroundWriter | None = None
-        self._saving: set[tuple[Path, int]] = set()
+        self._ledger = SaveLedger()
+        self._saving: dict[tuple[Path, int], Future[Outcome]] = {}
+        """By slot, and when it was staged."""
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
         self._sending: set[asyncio.Future[None]] = set()
         self._newest: dict[Path, Path] = {}
@@ -63,10 +79,30 @@ class Keeping:
 
     def staged(self, path: Path, generation: Generation) -> None:
         """A worker has staged its state: save it if that was asked for, and mirror it."""
+        if not self._room_looked_for:
+            size = path.with_suffix(".stage").stat().st_size
+            self.look_for_room(size, generation)
         if path.with_suffix(".pending").exists():
             self._save(path)
         self._newest[path.parent] = path
         self._mirror(path, self._keeper(generation))
+
+    def look_for_room(self, kept: int, generation: Generation) -> None:
+        """Say so where what `kept` bytes of state a rank take does not fit into shared memory."""
+        self._room_looked_for = True
+        mine = next((m for m in generation.members if m.node == self._node), None)
+        if mine is None:
+            return
+        mirrors = self._mirrors and len(generation.members) > 1
+        needed = needed_bytes(kept, mine.slots, mirrors=mirrors)
+        try:
+            short = shortage(self.directory, needed)
+        except OSError as error:
+            log.warning("nobody knows how much room %s has: %s", self.directory, error)
+            return
+        if short is not None:
+            fields = {"needed": short.needed, "free": short.free, "reason": str(short)}
+            self._report("staging.short", fields)
 
     def _save(self, path: Path) -> None:
         # A slot is staged anew while what it held before still waits for the other ranks' parts.
@@ -75,10 +111,24 @@ class Keeping:
             return
         if self._writer is None:
             self._writer = BackgroundWriter(self._written)
-        self._saving.add(staged)
-        self._writer.submit(path).add_done_callback(
-            lambda _: self._in_loop(self._saving.discard, staged)
-        )
+        self._saving[staged] = saving = self._writer.submit(path)
+        saving.add_done_callback(lambda _: self._in_loop(self._saving.pop, staged))
+
+    async def settled(self) -> Unsaved | None:
+        """Wait until nothing is being saved any more; the newest save, where that has failed."""
+        while self._saving:
+            await asyncio.wait([asyncio.wrap_future(saving) for saving in self._saving.values()])
+            await asyncio.sleep(0)  # what the saves came to is noted, and they are taken off
+        return self._ledger.unsaved
+
+    @property
+    def unsaved(self) -> Unsaved | None:
+        """The newest save, where that has failed, as far as is known."""
+        return self._ledger.unsaved
+
+    def failed(self, unsaved: Unsaved) -> None:
+        """A worker could not stage what was to be saved."""
+        self._ledger.failed(unsaved)
 
     def without(self, going: Iterable[str], generation: Generation | None) -> None:
         """These nodes will not be in the next generation: no state is left with them."""
@@ -156,6 +206,7 @@ class Keeping:
             self._tell("mirror.failed", {"error": str(error), "endpoint": endpoint})
 
     def _written(self, outcome: Outcome) -> None:
+        self._in_loop(self._note, outcome)
         if outcome.error is not None:
             self._tell(
                 "checkpoint.failed",
@@ -172,6 +223,20 @@ class Keeping:
                     "seconds": outcome.seconds,
                 },
             )
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self._ledger.saved(outcome.version, outcome.generation)
+            return
+        self._ledger.failed(
+            Unsaved(
+                version=outcome.version,
+                generation=outcome.generation,
+                error=outcome.error,
+                url=outcome.url,
+                options=outcome.options,
+            )
+        )
 
     def _tell(self, event: str, fields: dict[str, Any]) -> None:
         self._in_loop(self._report, event, fields)

@@ -53,7 +53,8 @@ class Script:
 class Loop:
     """Workers that stay alive over generations and speak `trainer.channel`.
 
-    `own`: it is a program of the user's, whose output is for the console too.
+    `own`: it is a program of the user's, whose output is for the console too. `mirrors`: each
+    node also keeps another one's state.
     """
 
     argv: tuple[str, ...]
@@ -64,6 +65,7 @@ class Loop:
     total_steps: int | None = None
     topology: str | None = None
     own: bool = False
+    mirrors: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,8 @@ class Launch:
     """One node's share of a job.
 
     `mesh` names the mesh of a generation, for people to read; `plan` says what would follow from
-    the loss of one of its nodes.
+    the loss of one of its nodes; `kept` is how many bytes of state a rank of it copies to shared
+    memory, None where that is not known before.
     """
 
     run_id: str
@@ -130,3 +133,4 @@ class Launch:
     probe: Probe | None = None
     mesh: Callable[[Generation], str] | None = None
     plan: Callable[[Generation, str], dict[str, Any]] | None = None
+    kept: Callable[[Generation], int | None] = lambda generation: None

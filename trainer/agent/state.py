@@ -92,6 +92,9 @@ class AgentState:
                     self._notice.done = fact
             case facts.Hurry():
                 self._end(EXIT_DRAINED, "drained", "asked twice to end", now, at_once=True)
+            case facts.Unsaved(generation, reason):
+                if generation == self._number and self._ending is None:
+                    self._give_up(EXIT_FAILED, reason, now)
             case facts.Exited(process, how):
                 self._on_exit(process, how, now)
             case facts.Hello(process):
@@ -196,9 +199,7 @@ class AgentState:
             case facts.Broke(_process, code, message):
                 slot.message = message
                 if code is not None and self.generation is not None and self._ending is None:
-                    number = self.generation.number
-                    self._out.append(act.TellFinished(number, "failed", message))
-                    self._end(code, "failed", message, now, whole=True)
+                    self._give_up(code, message, now)
             case facts.Entered(_process, generation, version) if generation == slot.generation:
                 self._standbys.go_on_from(version)
                 slot.entered, slot.step = True, version
@@ -380,6 +381,11 @@ class AgentState:
                 self._standbys.started(self._spawn(standby=True))
 
     # Small steps
+
+    def _give_up(self, code: int, reason: str, now: float) -> None:
+        """The job is over for everybody: no other generation would mend what is wrong."""
+        self._out.append(act.TellFinished(self._number, "failed", reason))
+        self._end(code, "failed", reason, now, whole=True)
 
     def _spawn(self, *, standby: bool) -> int:
         self._last_process += 1

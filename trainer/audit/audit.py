@@ -10,6 +10,7 @@ from trainer.audit.checks import (
     check_generations,
     check_learning_rate,
     check_restores,
+    check_saves,
     check_steps,
     check_tokens,
 )
@@ -58,7 +59,7 @@ def audit(record: RunRecord) -> Audit:
         checks += [
             Check(name=name, status="skipped", text=why) for name in ("batch", "learning rate")
         ]
-    checks += [check_generations(record), check_restores(record)]
+    checks += [check_generations(record), check_restores(record), check_saves(record)]
     if record.job.trains:
         checks += [check_order(record, pieces), check_epochs(record, pieces)]
     return Audit(record, tuple(checks))

@@ -174,3 +174,19 @@ def check_restores(record: RunRecord) -> Check:
     if told:
         text = f"{'; '.join(told)}: lost steps, counted once"
     return verdict("restores", text, problems)
+
+
+def check_saves(record: RunRecord) -> Check:
+    """No save has failed after the newest checkpoint: what was to outlive the run does.
+
+    One that failed on the way is mended by the next that did not.
+    """
+    newest = max((int(event["version"]) for event in record.committed()), default=-1)
+    failed = [event for event in record.unsaved() if int(event["version"]) > newest]
+    have = f"the newest checkpoint is of version {newest}" if newest >= 0 else "there is none"
+    problems = [
+        f"version {event['version']} is not saved ({have}): {event.get('error')}"
+        for event in failed[-1:]
+    ]
+    text = have if newest >= 0 else "none was made"
+    return verdict("saves", text, problems)

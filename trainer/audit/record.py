@@ -58,6 +58,19 @@ class RunRecord:
         """Where a step's numbers made the run take back an earlier version."""
         return [event for event in self.events if event.get("event") == "state.rolled_back"]
 
+    def committed(self) -> list[Line]:
+        """Where a checkpoint became visible."""
+        return self._saves("checkpoint.commit")
+
+    def unsaved(self) -> list[Line]:
+        """Where a save failed."""
+        return self._saves("checkpoint.failed")
+
+    def _saves(self, name: str) -> list[Line]:
+        return [
+            e for e in self.events if e.get("event") == name and isinstance(e.get("version"), int)
+        ]
+
     def restores(self) -> list[Restore]:
         """By generation; those that nobody entered are left out."""
         told: dict[int, set[tuple[str, int]]] = {}

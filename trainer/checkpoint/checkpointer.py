@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import log
-from trainer.checkpoint.attempt import adopt
+from trainer.checkpoint.attempt import adopt, write_receipt
 from trainer.checkpoint.checksum import block_sums
 from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
@@ -241,6 +241,19 @@ class Checkpointer:
         logger.warning("version %d waits: earlier saves are on their way", version)
         if not slots.wait(slots.all_free, WAIT_SECONDS):
             logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
+
+    def forsake(self, staged: Staged, error: Exception) -> None:
+        """This rank's part of a save could not be staged: tell who waits for it to be written."""
+        account = {"error": f"rank {self._rank} can't stage: {error}"}
+        try:
+            write_receipt(self._store, staged.attempt, self._rank, account)
+        except OSError as fault:
+            logger.warning("nobody can be told that version %d fails: %s", staged.version, fault)
+
+    @property
+    def place(self) -> tuple[str, JSON]:
+        """The directory's URL, and fsspec's options for it."""
+        return self._store.url, self._options
 
     def drain(self, timeout: float = WAIT_SECONDS) -> bool:
         """Wait until what this rank has staged is written; False when the time is over first."""

@@ -75,6 +75,11 @@ def summaries(store: Store) -> Iterator[tuple[int, Summary | CheckpointDamaged]]
             yield number, summary
 
 
+def newest_version(store: Store) -> int:
+    """The version of the newest committed checkpoint; -1 where there is none."""
+    return next((s.version for _, s in summaries(store) if isinstance(s, Summary)), -1)
+
+
 def read_manifest(store: Store, number: int) -> Manifest:
     """Raises CheckpointDamaged, or FileNotFoundError when it has been removed."""
     path = record_path(number)

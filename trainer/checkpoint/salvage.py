@@ -20,7 +20,6 @@ from typing import Any
 
 from trainer.checkpoint import log
 from trainer.checkpoint.attempt import receipts_at
-from trainer.checkpoint.manifest import Summary
 from trainer.checkpoint.staging import read_description
 from trainer.checkpoint.store import Store, open_store
 from trainer.checkpoint.writer import LAST_POLL, Outcome, save_staged
@@ -84,17 +83,12 @@ def salvage(
     outcome: Outcome | None = None
     for version in staged_versions(directory):
         store = open_store(version.url, version.options)
-        if newest(store) >= version.version:
+        if log.newest_version(store) >= version.version:
             return None
         outcome = _save(version, store, node, patience, given_up)
         if outcome.error is None or given_up():
             return outcome
     return outcome
-
-
-def newest(store: Store) -> int:
-    """The newest committed version; -1 where there is none."""
-    return next((s.version for _, s in log.summaries(store) if isinstance(s, Summary)), -1)
 
 
 def _save(
@@ -132,7 +126,7 @@ def _committed(
     """Wait until another agent has committed it; False when no more parts come."""
     there: set[int] = set()
     last = time.monotonic()
-    while newest(store) < version.version:
+    while log.newest_version(store) < version.version:
         found = receipts_at(store, version.attempt)
         now = time.monotonic()
         if found != there:

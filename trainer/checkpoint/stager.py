@@ -27,11 +27,14 @@ class Staged:
     """A state on its way into shared memory.
 
     `wait` before the tensors change: it returns when the copy is whole and described. `version`
-    is the state's, `bytes` what is copied.
+    is the state's, `attempt` the save it belongs to, `bytes` what is copied.
     """
 
-    def __init__(self, version: int, size: int, copy: Callable[[], Path], overlap: bool) -> None:
+    def __init__(
+        self, version: int, attempt: str, size: int, copy: Callable[[], Path], overlap: bool
+    ) -> None:
         self.version = version
+        self.attempt = attempt
         self.bytes = size
         self._path: Path | None = None
         self._fault: BaseException | None = None
@@ -111,7 +114,7 @@ def stage(
         _copy(sources, ready)
         return slot.publish(whole, pending=pending)
 
-    return Staged(int(description["version"]), size, copy, overlap)
+    return Staged(int(description["version"]), description["attempt"], size, copy, overlap)
 
 
 def room_for(written: Sequence[BoxEntry], rest: Sequence[BoxEntry]) -> int:

@@ -10,6 +10,7 @@ Imports no torch: the agent reads here what a worker has staged.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -27,6 +28,22 @@ JSON = Any
 Bytes = npt.NDArray[np.uint8]
 FORMAT = "remesh.stage"
 GRAIN = 2 << 20
+SLOTS = 2
+"""Slots of a rank: with two, one is always whole while the other is filled."""
+
+
+def enlarge(size: str) -> str:
+    """How shared memory gets as large as `size` says, which is `768m` for instance."""
+    return (
+        f"give the container more shared memory (docker run --shm-size={size}, in Kubernetes an "
+        f"emptyDir of medium Memory at /dev/shm; mount -o remount,size={size} on a machine of "
+        "your own)"
+    )
+
+
+def enlarging(error: OSError) -> str:
+    """What mends a staging directory that is full, as the end of a sentence."""
+    return f"; {enlarge('…')}" if error.errno == errno.ENOSPC else ""
 
 
 def own_directory(local_rank: int) -> str:
@@ -61,40 +78,52 @@ class Slot:
 
         Raises CheckpointError when shared memory has no room for it.
         """
-        self.description.unlink(missing_ok=True)
-        if self._map is None or len(self._map) < size:
-            self._map = self._grown(-(-size // GRAIN) * GRAIN)
+        try:
+            self.description.unlink(missing_ok=True)
+            if self._map is None or len(self._map) < size:
+                self._map = self._grown(-(-size // GRAIN) * GRAIN)
+        except OSError as error:
+            raise CheckpointError(
+                f"no room to stage {size} bytes in {self.path.parent}: {error}{enlarging(error)}"
+            ) from error
         return np.frombuffer(self._map, dtype=np.uint8)
 
     def _grown(self, size: int) -> mmap.mmap:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            # Taken before it is mapped: a write to a page that a full tmpfs can't give is a SIGBUS.
             os.posix_fallocate(descriptor, 0, size)
             flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
             return mmap.mmap(descriptor, os.fstat(descriptor).st_size, flags)
-        except OSError as error:
-            raise CheckpointError(
-                f"no room to stage {size} bytes in {self.path.parent}: {error}"
-            ) from error
         finally:
             os.close(descriptor)
 
     def publish(self, description: JSON, *, pending: bool) -> Path:
-        """Say that the slot is whole. Returns the description's path. May raise OSError."""
+        """Say that the slot is whole. Returns the description's path.
+
+        Raises CheckpointError when shared memory has no room for the description.
+        """
         temporary = self.description.with_suffix(".json.tmp")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(description, separators=(",", ":")))
-        if pending:
-            self.mark.touch()
-        temporary.rename(self.description)
+        try:
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps(description, separators=(",", ":")))
+            if pending:
+                self.mark.touch()
+            temporary.rename(self.description)
+        except OSError as error:
+            self.mark.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"no room to describe what is staged in {self.path.parent}: {error}"
+                f"{enlarging(error)}"
+            ) from error
         return self.description
 
 
 class Slots:
     """The slots of one worker, in a directory of shared memory of its own."""
 
-    def __init__(self, directory: str | os.PathLike[str], count: int = 2) -> None:
+    def __init__(self, directory: str | os.PathLike[str], count: int = SLOTS) -> None:
         self._slots = [Slot(Path(directory) / f"{index}.stage") for index in range(count)]
 
     def free(self) -> Slot | None:

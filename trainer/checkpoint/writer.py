@@ -9,9 +9,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Outcome:
     """How one rank's part of a save ended; `path` is the record where rank 0's agent committed it.
 
     `bytes` are of the whole checkpoint there, of the rank's file elsewhere; `seconds` count from
-    the moment it was staged; `error` is None when all went well.
+    the moment it was staged; `error` is None when all went well. `url` and `options` are of the
+    checkpoint directory.
     """
 
     version: int
@@ -50,6 +51,8 @@ class Outcome:
     bytes: int
     seconds: float
     error: str | None = None
+    url: str = ""
+    options: Mapping[str, JSON] = field(default_factory=dict)
 
 
 class BackgroundWriter:
@@ -137,6 +140,8 @@ def save_staged(
         bytes=size,
         seconds=time.time() - staged["time"],
         error=error,
+        url=staged["url"],
+        options=staged["options"],
     )
 
 

@@ -111,6 +111,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         probe=_probe(job),
         mesh=_mesh_namer(job) if job.trains else None,
         plan=_planner(job) if job.trains else None,
+        kept=_kept(job) if job.trains else lambda generation: None,
     )
 
 
@@ -177,6 +178,7 @@ def _loop(job: Job, slots: int, argv: tuple[str, ...], env: Mapping[str, str]) -
         total_steps=job.train.stop_at or job.train.steps if job.trains else None,
         topology=elastic.topology,
         own=not job.trains,
+        mirrors=elastic.mirror_every > 0,
     )
 
 
@@ -224,6 +226,24 @@ def _planner(job: Job) -> Callable[[Generation, str], dict[str, Any]]:
     from trainer.mesh import foresee
 
     return lambda generation, lost: foresee(job, _slots_of(generation), lost).to_dict()
+
+
+def _kept(job: Job) -> Callable[[Generation], int | None]:
+    """How many bytes of state a rank of a generation copies to shared memory."""
+    from trainer.mesh import kept_bytes_of_rank, plan_job, widest
+
+    def kept(generation: Generation) -> int | None:
+        if not (job.checkpoint.every or job.checkpoint.at_end or job.elastic.mirror_every):
+            return None
+        nodes = _slots_of(generation)
+        pieces = job.pieces(widest(nodes))
+        try:
+            mesh = plan_job(job, nodes, replan=job.elastic.replan, pieces=pieces)
+        except JobError:
+            return None
+        return kept_bytes_of_rank(job, mesh, pieces)
+
+    return kept
 
 
 def _mesh_namer(job: Job) -> Callable[[Generation], str]:

@@ -158,13 +158,15 @@ def tell(outcome: Outcome, launch: Launch, again: str) -> None:
     if outcome.status == "failed":
         if outcome.failures:
             print(report(outcome.failures), file=sys.stderr)
-        print(f"remesh: failed: {outcome.reason}", file=sys.stderr)
         print(f"remesh: everything of this run is in {directory}", file=sys.stderr)
+        then = f"; once that is mended, to go on: {again}" if outcome.unsaved else ""
+        print(f"remesh: failed: {outcome.reason}{then}", file=sys.stderr)
         return
     summary = outcome.summary or {}
     if outcome.code == EXIT_DRAINED:
         then = "to go on" if resumes else "to start it again, from what the script itself has saved"
-        print(f"remesh: left: {outcome.reason}; {then}: {again}", file=sys.stderr)
+        lost = f"; {outcome.unsaved}" if outcome.unsaved else ""
+        print(f"remesh: left: {outcome.reason}{lost}; {then}: {again}", file=sys.stderr)
     elif summary.get("steps"):
         told = [f"{outcome.status} after {summary['steps']} steps"]
         if summary.get("final_loss") is not None:

@@ -13,6 +13,8 @@ from trainer.mesh.plan import MeshPlan
 from trainer.mesh.stages import stage_layers
 
 STATE_BYTES = 16
+KEPT_BYTES = 12
+"""Of those, what outlives a step and is staged: all but the gradient."""
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ACTIVATION_VALUES = {"none": 17, "selective": 10, "full": 1}
 """Values of width `dim` that a block keeps for the backward pass, a token."""
@@ -60,6 +62,18 @@ def estimate(job: Job, mesh: MeshPlan, pieces: int) -> Estimate | None:
         rounds=rounds,
         idle=1 - pieces / (rounds * mesh.dp),
     )
+
+
+def kept_bytes_of_rank(job: Job, mesh: MeshPlan, pieces: int) -> int | None:
+    """The bytes that a rank copies to shared memory for a checkpoint or a mirror, at most.
+
+    Without mirrors, replicas write a share each. None for a model of a factory.
+    """
+    costs = estimate(job, mesh, pieces)
+    if costs is None:
+        return None
+    replicas = 1 if job.elastic.mirror_every else mesh.dp_replicate
+    return -(-costs.parameters_of_rank * KEPT_BYTES // replicas)
 
 
 def bubble(schedule: str, ranks: int, microbatches: int, stages_per_rank: int) -> float:

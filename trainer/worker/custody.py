@@ -34,6 +34,8 @@ class Custody:
         self._job = job
         self._staging = staging = seat.staging
         self._staged: Staged | None = None
+        self._writes = False
+        """Whether what is on its way to shared memory goes on to storage."""
         self._saved = -1
         self._checkpointer = Checkpointer(
             job.checkpoint.directory or f"{seat.order.run_directory}/checkpoints",
@@ -100,28 +102,32 @@ class Custody:
         )
         return None if restored is None else restored.source
 
-    def keep(self, state: State, *, write: bool, leaves: bool = False) -> None:
+    def keep(self, state: State, *, write: bool, leaves: bool = False, ends: bool = False) -> None:
         """Copy the state to where it outlives this process; with `write`, save it from there.
 
         Collective. `leaves`: this may be the last of it on this node, so that it is mirrored even
-        where the job asks for no mirrors. A full disk, or full shared memory, costs this save and
-        not the run.
+        where the job asks for no mirrors. `ends`: it is the last of the run. A full disk, or full
+        shared memory, costs this save and not the run.
         """
         self.land()
         if write:
             self._saved = state.version
         try:
-            self._keep(state, write=write, leaves=leaves)
+            self._keep(state, write=write, leaves=leaves, ends=ends)
         except CheckpointError as error:
+            if write:
+                # Of all ranks, as each tells its own agent, which may be all that is left later.
+                self._tell_unsaved(state.version, error)
             if self._seat.rank == 0:
-                self._tell_failure(state.version, error)
+                self._tell_failure(state.version, error, write=write)
 
-    def _keep(self, state: State, *, write: bool, leaves: bool) -> None:
+    def _keep(self, state: State, *, write: bool, leaves: bool, ends: bool) -> None:
         job = self._job
         if self._staging is None:
             if write:
                 with self._seat.waiting():
                     self._checkpointer.save(state.version, state.tensors(), state.values())
+                self._seat.say("saved", version=state.version)
             return
         with self._seat.waiting() if write else contextlib.nullcontext():
             self._staged = self._checkpointer.stage(
@@ -130,8 +136,10 @@ class Custody:
                 state.values(),
                 write=write,
                 mirror=leaves or job.elastic.mirror_every > 0,
-                when_busy=job.checkpoint.when_busy,
+                # Nothing comes after what is saved last, so that it is not left out.
+                when_busy="wait" if leaves or ends else job.checkpoint.when_busy,
             )
+            self._writes = write and self._staged is not None
 
     def land(self) -> None:
         """Wait for the copy that is on its way, and hand it to the agent."""
@@ -141,13 +149,20 @@ class Custody:
         try:
             self._seat.say("staged", version=staged.version, path=str(staged.wait()))
         except (OSError, CheckpointError) as error:
-            self._tell_failure(staged.version, error)
+            if self._writes:
+                self._checkpointer.forsake(staged, error)
+                self._tell_unsaved(staged.version, error)
+            self._tell_failure(staged.version, error, write=self._writes)
 
-    def _tell_failure(self, version: int, error: Exception) -> None:
-        log.error("version %d is not saved: %s", version, error)
+    def _tell_unsaved(self, version: int, error: Exception) -> None:
+        url, options = self._checkpointer.place
+        self._seat.say("unsaved", version=version, error=str(error), url=url, options=options)
+
+    def _tell_failure(self, version: int, error: Exception, *, write: bool) -> None:
+        log.error("version %d is not %s: %s", version, "saved" if write else "mirrored", error)
         self._seat.say(
             "event",
-            event="checkpoint.failed",
+            event="checkpoint.failed" if write else "mirror.failed",
             version=version,
             rank=self._seat.rank,
             error=str(error),
@@ -166,7 +181,7 @@ class Custody:
         with self._seat.waiting():
             self.land()
             if self._job.checkpoint.at_end and self._saved < state.version:
-                self.keep(state, write=True)
+                self.keep(state, write=True, ends=True)
                 self.land()
             self.drain()
             self._seat.exchange.all_gather(True)

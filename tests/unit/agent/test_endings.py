@@ -203,3 +203,23 @@ def test_a_second_notice_saves_nothing_more() -> None:
     story.hear(facts.Exited(1, KILLED), facts.Exited(2, KILLED))
     (depart,) = story.did(act.Depart)
     assert depart.save_seconds == 0.0
+
+
+def test_a_last_save_that_failed_makes_the_job_one_that_failed() -> None:
+    """1. all steps are done; 2. what was to be saved is not: the others hear that the job is over,
+    and this node ends with 1."""
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
+    story.hear(facts.Unsaved(1, "version 6 is not saved: the disk is full"))
+    told = "version 6 is not saved: the disk is full"
+    assert story.did(act.TellFinished) == [act.TellFinished(1, "failed", told)]
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert story.did(act.Depart) == [act.Depart(1, "failed", told, whole=True)]
+
+
+def test_news_of_a_save_comes_too_late_in_another_generation() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
+    story.hear(facts.Began(generation(2, "a")))
+    story.hear(facts.Unsaved(1, "version 6 is not saved"))
+    assert story.done == []

@@ -294,3 +294,19 @@ def test_the_command_prints_and_its_exit_code_is_the_verdict(
 def test_what_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"holds no job\.yaml"):
         read_record(tmp_path)
+
+
+def save(run: Run, event: str, version: int) -> None:
+    told = {"event": f"checkpoint.{event}", "generation": 3, "version": version, "error": "full"}
+    run.events.append(told)
+
+
+def test_a_run_whose_last_save_failed_is_not_sound(run: Run) -> None:
+    save(run, "commit", 6)
+    save(run, "failed", 9)
+    found = run.audit()
+    assert not found.sound
+    told = "version 9 is not saved (the newest checkpoint is of version 6): full"
+    assert failed(found) == {"saves": told}
+    save(run, "commit", 12)
+    assert run.audit().sound, "a later one has made up for it"

@@ -12,6 +12,8 @@ from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
 from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.unsaved import SaveLedger, Unsaved, account
+from trainer.errors import CheckpointError
 from trainer.job import Job, from_mapping
 from trainer.worker.ballot import Wish
 from trainer.worker.groups import local_device
@@ -42,6 +44,11 @@ class NoAgent(Inbox):
 class PlainSeat(Seat):
     """The only generation there is. What breaks it is an error like any other."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.ledger = SaveLedger()
+        """What became of the checkpoints, where an agent would keep that in mind."""
+
     def open(self) -> None:
         """Form the groups as torch does."""
         self.is_open = True
@@ -60,14 +67,23 @@ class PlainSeat(Seat):
         return None
 
     def say(self, kind: str, **fields: Any) -> None:
-        """Nobody listens."""
+        """Nobody listens, but that the end depends on what is saved."""
+        if kind == "saved":
+            self.ledger.saved(fields["version"], self.generation)
+        elif kind == "unsaved":
+            self.ledger.failed(Unsaved(generation=self.generation, **fields))
 
 
 def run_plainly(function: Callable[[Run], object], *, checkpoints: str | None, every: int) -> None:
-    """Call the function once. `checkpoints`: a directory to resume from and to save into."""
+    """Call the function once. `checkpoints`: a directory to resume from and to save into.
+
+    Raises CheckpointError, once the function has returned, where the last checkpoint has failed.
+    """
     order = _order()
     loop = OwnLoop(function, _job(checkpoints, every), local_device(order.local_rank))
-    loop.enter_once(order, NoAgent(), PlainSeat, saves=checkpoints is not None)
+    seat = loop.enter_once(order, NoAgent(), PlainSeat, saves=checkpoints is not None)
+    if seat.ledger.unsaved is not None:
+        raise CheckpointError(account(seat.ledger.unsaved))
 
 
 def _job(checkpoints: str | None, every: int) -> Job:

@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 
@@ -35,6 +35,7 @@ from trainer.worker.placement import forget_placements
 from trainer.worker.seat import Place, Seat, sit
 
 log = logging.getLogger(__name__)
+S = TypeVar("S", bound=Seat)
 
 
 class OwnLoop:
@@ -72,7 +73,7 @@ class OwnLoop:
     def enter(self, order: Enter, inbox: Inbox) -> Outcome:
         """Live through a generation, and through those in which a step's fate is settled."""
         take_position(order, range(order.world_size))
-        seat = self._seat_of(order, inbox)
+        seat = self._seat_of(order, inbox, Seat)
         while True:
             self._seat = seat
             outcome = sit(seat, self._call, lambda: self.version)
@@ -80,12 +81,14 @@ class OwnLoop:
                 return outcome
             seat = self._seat
 
-    def enter_once(self, order: Enter, inbox: Inbox, kind: type[Seat], *, saves: bool) -> Finished:
-        """Call the function on a seat of this kind, whatever it raises."""
-        self._seat = seat = self._seat_of(order, inbox, kind)
+    def enter_once(self, order: Enter, inbox: Inbox, kind: type[S], *, saves: bool) -> S:
+        """Call the function on a seat of this kind, whatever it raises; returns the seat."""
+        seat = self._seat_of(order, inbox, kind)
+        self._seat = seat
         seat.saves = saves
         with seat:
-            return self._call(seat)
+            self._call(seat)
+        return seat
 
     def settle_fate(self, left: Left) -> Tally:
         """The generation ended while a step was in doubt: ask the survivors in the next one.
@@ -101,7 +104,7 @@ class OwnLoop:
                 inbox.put_back(order)
                 raise GenerationOver(seat.generation, "the job is over")
             take_position(order, range(order.world_size))
-            self._seat = seat = self._seat_of(order, inbox)
+            self._seat = seat = self._seat_of(order, inbox, Seat)
             try:
                 found = self._roll_call(seat)
             except Exception as error:
@@ -114,7 +117,7 @@ class OwnLoop:
                 raise GenerationOver(seat.generation, "the step was not agreed on")
             return found.tally
 
-    def _seat_of(self, order: Enter, inbox: Inbox, kind: type[Seat] = Seat) -> Seat:
+    def _seat_of(self, order: Enter, inbox: Inbox, kind: type[S]) -> S:
         place = Place(
             rank=order.rank,
             dims={"dp": order.world_size},
