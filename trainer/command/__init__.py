@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "schema": "print the JSON Schema of the job file",
     "audit": "prove from a run's record that each sample was used exactly once",
     "status": "show how a run is doing (--cluster: a job on Kubernetes)",
+    "runs": "list the runs of this machine: state, step, loss, when",
     "rendezvous": "the rendezvous service: serve, status, drain, scale",
     "checkpoint": "list, show, verify, diff, export, import and prune checkpoints",
 }
@@ -25,10 +26,10 @@ ON_A_CLUSTER = {
     "render": "print a job's Kubernetes manifests",
     "validate": "check a job and its manifests without a cluster",
     "submit": "start a job on a cluster",
-    "logs": "show what a job's nodes print",
+    "logs": "show what a run's ranks print, or a job's nodes on a cluster",
     "scale": "change a run's number of nodes, here or on a cluster",
     "drain": "have a node, or all of a run, save and leave",
-    "delete": "remove a job from a cluster",
+    "delete": "remove a run that is over, or a job from a cluster",
 }
 
 

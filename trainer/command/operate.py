@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import JobError
-from trainer.telemetry import RunDirectory, find_run, read_status
-from trainer.telemetry.runs import OVER
+from trainer.telemetry import RunDirectory, read_status
+from trainer.telemetry.runs import OVER, named_run
 
 EXIT_REFUSED = 1
 GRACE_SECONDS = 30.0
@@ -42,10 +42,10 @@ class Run:
 
 def open_run(word: str) -> Run:
     """Raises JobError when there is no such run, or when it is over."""
-    root = find_run(word)
-    status = None if root is None else read_status(root)
-    if root is None or status is None:
-        raise JobError(f"{word} is no run directory, and no run below {Path('runs').absolute()}")
+    root = named_run(word)
+    status = read_status(root)
+    if status is None:
+        raise JobError(f"the run in {root} has not begun yet")
     if status.get("state") in OVER:
         raise JobError(f"run {status.get('run_id')} is over ({status['state']}): {root}")
     meeting = status.get("rendezvous") or {}

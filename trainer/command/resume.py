@@ -15,9 +15,9 @@ from trainer.command.again import as_typed
 from trainer.command.earlier_run import described
 from trainer.errors import JobError
 from trainer.job import load
-from trainer.telemetry import RunDirectory, find_run
+from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json
-from trainer.telemetry.runs import RunRecord, newest_unfinished, read_run, runs_below
+from trainer.telemetry.runs import RunRecord, named_run, newest_unfinished, read_run, runs_below
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,12 +47,9 @@ def _find(word: str | None) -> RunRecord:
         if found is None:
             raise JobError(f"no unfinished run in {Path('runs').absolute()}; give its directory")
     else:
-        root = find_run(word)
-        found = None if root is None else read_run(root.absolute(), time.time())
+        found = read_run(named_run(word).absolute(), time.time())
         if found is None:
-            raise JobError(
-                f"{word} is no run directory, and no run below {Path('runs').absolute()}"
-            )
+            raise JobError(f"{word} has not begun: there is no job.yaml in it")
     if found.live:
         raise JobError(f"run {found.run_id} is going on: {found.root}; `remesh status` shows it")
     return found

@@ -120,11 +120,24 @@ def start(launch: Launch, argv: Sequence[str], again: str) -> int:
     directory = RunDirectory(launch.directory, logs=launch.logs)
     try:
         occupy(directory, launch, argv)
+        if isinstance(launch.workers, Loop):
+            # A plain script begins at once, and all that is seen is its own, as with torchrun.
+            print(f"remesh: {greeting(launch)}", file=sys.stderr)
         outcome = asyncio.run(run_agent(launch, directory))
     finally:
         directory.unlock()
     tell(outcome, launch, again)
     return outcome.code
+
+
+def greeting(launch: Launch) -> str:
+    """The first line: what is being waited for, and where everything goes. Pure."""
+    workers = f"{launch.slots} worker{'s' * (launch.slots != 1)}"
+    told = f"run {launch.run_id} in {launch.directory}: starting {workers}"
+    told += " (importing torch takes some seconds)"
+    if launch.membership.endpoints:
+        told += f", meeting the other nodes at {', '.join(launch.membership.endpoints)}"
+    return told
 
 
 def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None:
@@ -147,6 +160,7 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None
         "directory": str(Path.cwd()),
         "arguments": list(argv),
         "endpoints": list(launch.membership.endpoints),
+        "logs": str(directory.logs),
     }
     replace_json(directory.start, began)
 
@@ -173,7 +187,8 @@ def tell(outcome: Outcome, launch: Launch, again: str) -> None:
             told.append(f"loss {summary['final_loss']:.4f}")
         if summary["tokens_per_second"]:
             told.append(f"{summary['tokens_per_second']:.0f} tokens/s")
-        print(", ".join([*told, f"goodput {summary['goodput']:.0%}"]))
+        print(", ".join(told))
+        print(f"goodput {summary['goodput']:.0%}: so much of the time went into steps that count")
         if summary.get("weights_sha256"):
             print(f"weights sha256 {summary['weights_sha256']}")
         print(f"everything of this run is in {directory}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,11 @@ from trainer.errors import JobError
 from trainer.telemetry import RunDirectory, find_run, read_status
 from trainer.telemetry.files import read_json
 from trainer.telemetry.progress import duration, mesh_text
+from trainer.telemetry.runs import RunRecord, read_run, runs_below
 
 SHOWN_NODES = 4
+WATCH_SECONDS = 1.0
+"""Between two looks; a status is written at most twice a second."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,34 +28,80 @@ def main(argv: Sequence[str]) -> int:
         "run", nargs="?", metavar="RUN", help="a run directory or id (default: the newest in runs/)"
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("--watch", action="store_true", help="go on until the run is over")
     parsed = parser.parse_args(argv)
     root = (find_run(parsed.run) or Path(parsed.run)) if parsed.run else _newest(Path("runs"))
-    status = read_status(root)
-    if status is None:
-        raise JobError(f"{root} holds no status.json; give the directory of a run")
-    print(json.dumps(status, indent=1) if parsed.json else "\n".join(_lines(status, root)))
+    if parsed.watch and not parsed.json:
+        _watch(root)
+        return 0
+    run, status = _read(root)
+    print(json.dumps(status, indent=1) if parsed.json else "\n".join(_lines(run, status)))
     return 0
 
 
+def _read(root: Path) -> tuple[RunRecord, dict[str, Any]]:
+    """How the run stands; `live` in the status says whether an agent takes part in it now."""
+    run = read_run(root, time.time())
+    if run is None:
+        raise JobError(f"{root} holds no run; give the directory of one, `remesh runs` lists them")
+    status = read_status(root) or {"run_id": run.run_id, "state": "starting"}
+    return run, {"agents": [], "workers": [], **status, "live": run.live}
+
+
+def _watch(root: Path) -> None:
+    """Redrawn on a terminal; elsewhere the last state alone is printed."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            run, status = _read(root)
+            live.update(Text("\n".join(_lines(run, status))), refresh=True)
+            if not run.live:
+                return
+            time.sleep(WATCH_SECONDS)
+
+
 def _newest(runs: Path) -> Path:
-    found = sorted(runs.glob("*/status.json"), key=lambda path: path.stat().st_mtime)
+    found = runs_below(runs)
     if not found:
         raise JobError(f"no run in {runs.absolute()}; give the directory of a run")
-    return found[-1].parent
+    return found[0].root
 
 
-def _lines(status: dict[str, Any], root: Path) -> list[str]:
-    age = duration(max(0.0, time.time() - status.get("time", time.time())))
-    lines = [
-        f"{status.get('run_id')}  {status.get('state')}  ({root}, {age} ago)",
-        f"generation {status.get('generation')}: {status.get('world_size')} ranks"
-        f"  {mesh_text(status.get('mesh'))}  {status.get('reason')}",
-    ]
-    if status.get("step"):
-        total = f"/{status['total_steps']}" if status.get("total_steps") else ""
-        loss = f"  loss {status['loss']:.4f}" if status.get("loss") is not None else ""
-        lines.append(f"step {status['step']}{total}{loss}  lost steps {status.get('lost_steps')}")
-    lines += _foreseen(read_json(RunDirectory(root).plans), status.get("generation"))
+def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
+    age = duration(max(0.0, time.time() - run.changed))
+    word = status.get("state") if run.live else run.state
+    lines = [f"{run.run_id}  {word}  ({run.root}, {age} ago)"]
+    if run.state == "dead":
+        lines.append("no agent of it is alive, and nobody ended it")
+    if status.get("generation"):
+        lines.append(
+            f"generation {status.get('generation')}: {status.get('world_size')} ranks"
+            f"  {mesh_text(status.get('mesh'))}  {status.get('reason')}"
+        )
+    if run.step:
+        total = f"/{run.total_steps}" if run.total_steps else ""
+        loss = f"  loss {run.loss:.4f}" if run.loss is not None else ""
+        lines.append(f"step {run.step}{total}{loss}  lost steps {status.get('lost_steps')}")
+    return [*lines, *(_going_on(run, status) if run.live else _over(run))]
+
+
+def _over(run: RunRecord) -> list[str]:
+    """What came of it, and how it goes on."""
+    summary = read_json(RunDirectory(run.root).summary) or {}
+    lines = []
+    if run.state != "dead" and summary.get("reason"):
+        lines.append(f"because: {summary['reason']}")
+    if run.state == "completed" and summary.get("weights_sha256"):
+        lines.append(f"weights sha256 {summary['weights_sha256']}")
+    if run.unfinished(run.total_steps):
+        lines.append(f"to go on: remesh resume {shlex.quote(str(run.root))}")
+    return lines
+
+
+def _going_on(run: RunRecord, status: dict[str, Any]) -> list[str]:
+    lines = _foreseen(read_json(RunDirectory(run.root).plans), status.get("generation"))
     for agent in status["agents"]:
         old = "" if agent["current"] else f"  (last heard of in generation {agent['generation']})"
         lines.append(f"node {agent['node']}  {agent['state']}  pid {agent['pid']}{old}")

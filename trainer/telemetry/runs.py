@@ -6,6 +6,7 @@ holds its lock; otherwise all of it was killed, and nobody was left to write tha
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import time
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.errors import JobError
 from trainer.telemetry.directory import RunDirectory
-from trainer.telemetry.status import read_status
+from trainer.telemetry.status import find_run, read_status
 
 State = Literal["going on", "completed", "stopped", "drained", "failed", "dead"]
 
@@ -95,6 +97,23 @@ def runs_below(folder: Path) -> list[RunRecord]:
     roots = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [run for root in roots if (run := read_run(root, now)) is not None]
     return sorted(found, key=lambda run: (run.changed, run.run_id), reverse=True)
+
+
+def named_run(word: str, runs: Path = Path("runs")) -> Path:
+    """A run's directory, from its path or its id. Raises JobError, with the nearest id there is."""
+    root = find_run(word, runs)
+    if root is not None:
+        return root
+    near = nearest_run(word, runs)
+    hint = f"; did you mean {near}?" if near else ""
+    raise JobError(f"{word} is no run directory, and no run below {runs.absolute()}{hint}")
+
+
+def nearest_run(word: str, runs: Path = Path("runs")) -> str | None:
+    """The id that `word` is the beginning of, or else one that is much like it."""
+    ids = [run.run_id for run in runs_below(runs)]
+    begun = [run_id for run_id in ids if run_id.startswith(word)]
+    return next(iter(begun or difflib.get_close_matches(word, ids, n=1)), None)
 
 
 def last_metrics(path: Path) -> dict[str, Any]:

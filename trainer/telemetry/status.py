@@ -60,7 +60,8 @@ def write_status(directory: RunDirectory, head: Mapping[str, Any]) -> None:
 def find_run(word: str, runs: Path = Path("runs")) -> Path | None:
     """A run's directory, from its path or from its id below `runs`; None where there is none."""
     for root in (Path(word), runs / word):
-        if RunDirectory(root).status.is_file():
+        directory = RunDirectory(root)
+        if directory.status.is_file() or directory.job.is_file():
             return root
     return None
 

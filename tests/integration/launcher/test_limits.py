@@ -21,7 +21,8 @@ def test_a_step_that_always_fails_ends_the_job_with_the_evidence_first(launcher:
         "job.yaml", "--rdzv-id", "r", *faults("step=5,rank=1,kind=raise,times=9")
     )
     assert ended.code == 1
-    lines = ended.err.splitlines()
+    greeting, *lines = ended.err.splitlines()
+    assert greeting.startswith("remesh: run r in ")
     assert lines[0].startswith("first failure: rank 1 (local rank 1")
     told = next(line for line in lines if line.startswith("remesh: failed: "))
     assert "step 4 has failed 3 times" in told

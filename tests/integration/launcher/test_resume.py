@@ -70,6 +70,7 @@ def test_what_the_last_line_says_goes_on(job: Launcher) -> None:
         "directory": str(job.folder),
         "arguments": ["job.yaml"],
         "endpoints": [],
+        "logs": str(root / "logs"),
     }
     again = job(printed_command(ended))
     assert again.code == 0, again.err

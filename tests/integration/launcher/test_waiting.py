@@ -44,7 +44,7 @@ def test_who_waits_in_vain_saves_and_leaves_and_a_later_start_resumes(
     agents[victim].kill()
     ended = launcher.end(agents[other])
     assert ended.code == 75, ended.err
-    assert "at least 2 needed; run it again to resume" in ended.err
+    assert "at least 2 needed; to go on: " in ended.err
     assert (crew.summary()["status"], crew.summary()["steps"]) == ("stopped", max(crew.steps()))
     done = max(crew.steps())
     (saved,) = committed(crew.root)

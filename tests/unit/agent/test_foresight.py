@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from rendezvous.generation import Generation, Member
 from trainer.agent.foresight import Foresight
@@ -37,9 +40,20 @@ def settle() -> None:
             thread.join()
 
 
-def test_the_plans_of_a_generation_are_kept_whole_and_shown(tmp_path: Path, capsys) -> None:
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[RunDirectory]:
+    """Of a run that is going on, as far as anybody can see."""
     directory = RunDirectory(tmp_path)
     directory.create()
+    directory.job.write_text("{}")
+    directory.lock(alone=True)
+    yield directory
+    directory.unlock()
+
+
+def test_the_plans_of_a_generation_are_kept_whole_and_shown(
+    directory: RunDirectory, tmp_path: Path, capsys
+) -> None:
     foresight = Foresight(lambda _generation, node: plan_of(node), directory.plans)
     foresight.begin(generation(3, "a", "b"))
     settle()
@@ -58,9 +72,9 @@ def test_the_plans_of_a_generation_are_kept_whole_and_shown(tmp_path: Path, caps
     assert "no node of generation 3 is called z: a, b" in capsys.readouterr().err
 
 
-def test_plans_of_an_older_generation_are_not_shown_for_a_newer_one(tmp_path: Path, capsys) -> None:
-    directory = RunDirectory(tmp_path)
-    directory.create()
+def test_plans_of_an_older_generation_are_not_shown_for_a_newer_one(
+    directory: RunDirectory, tmp_path: Path, capsys
+) -> None:
     document = {"generation": 2, "without": [plan_of("a")]}
     directory.plans.write_text(json.dumps(document))
     directory.status.write_text(json.dumps({"run_id": "r", "state": "running", "generation": 3}))

@@ -1,0 +1,173 @@
+"""`remesh runs`, `status`, `logs` and `delete` on run directories, whoever left them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.command.run_directories import leave_run
+from trainer.command import main
+from trainer.command.run_logs import seek_lines
+from trainer.telemetry import RunDirectory
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_newest_first(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(here / "old", steps=9, state="completed", time=1000.0, began=500.0)
+    leave_run(here / "new", steps=3)
+    assert main(["runs"]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "state", "step", "loss", "began", "changed"]
+    assert first.split()[:4] == ["new", "dead", "3/9", "1.3333"]
+    assert second.split()[:4] == ["old", "completed", "9/9", "0.4444"]
+    assert main(["runs", "--json"]) == 0
+    assert [run["run_id"] for run in json.loads(capsys.readouterr().out)] == ["new", "old"]
+
+
+def test_no_runs_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs"]) == 2
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_shows_who_takes_part(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = leave_run(here / "a", steps=3)
+    directory.lock(alone=True)
+    try:
+        assert main(["status", "a"]) == 0
+    finally:
+        directory.unlock()
+    out = capsys.readouterr().out
+    assert "a  running" in out
+    assert "step 3/9" in out
+    assert "node a  running  pid 1" in out
+    assert "resume" not in out
+
+
+def test_a_dead_run_is_called_dead_and_says_how_to_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_run(here / "a", steps=3)
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "a  dead" in out
+    assert "no agent of it is alive" in out
+    assert "to go on: remesh resume runs/a" in out
+    assert "pid" not in out
+
+
+def test_a_completed_run_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(here / "a", steps=9, state="completed", summary=True)
+    assert main(["status", str((here / "a").absolute())]) == 0
+    out = capsys.readouterr().out
+    assert "a  completed" in out
+    assert "because: every step is done" in out
+    assert "weights sha256 ab12" in out
+    assert "resume" not in out
+
+
+def test_watching_ends_with_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(here / "a", steps=9, state="completed", summary=True)
+    assert main(["status", "--watch", "a"]) == 0
+    assert "weights sha256 ab12" in capsys.readouterr().out
+
+
+def test_a_run_that_has_only_begun_has_a_status(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = leave_run(here / "a")
+    directory.status.unlink()
+    directory.lock(alone=True)
+    try:
+        assert main(["status", "a"]) == 0
+    finally:
+        directory.unlock()
+    assert "a  starting" in capsys.readouterr().out
+
+
+def test_a_name_that_is_nearly_right_is_suggested(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_run(here / "quickstart")
+    assert main(["resume", "quikstart"]) == 2
+    assert "did you mean quickstart?" in capsys.readouterr().err
+
+
+def write_logs(directory: RunDirectory) -> None:
+    for generation, rank, text in ((1, 0, "first\n"), (2, 0, "a\nb\nc\n"), (2, 1, "other\n")):
+        directory.log(generation, rank).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "a\nb\nc\n"),
+        (["--tail", "2"], "b\nc\n"),
+        (["--tail", "0"], ""),
+        (["--tail", "9"], "a\nb\nc\n"),
+        (["--generation", "1"], "first\n"),
+        (["--rank", "1"], "other\n"),
+        (["-f"], "a\nb\nc\n"),
+    ],
+)
+def test_logs_are_those_of_a_rank_and_a_generation(
+    here: Path, capfdbinary: pytest.CaptureFixture[bytes], flags: list[str], expected: str
+) -> None:
+    write_logs(leave_run(here / "a", state="drained"))
+    assert main(["logs", "a", *flags]) == 0
+    assert capfdbinary.readouterr().out.decode() == expected
+
+
+def test_a_log_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(here / "a")
+    assert main(["logs", "a", "--rank", "7"]) == 2
+    assert "rank 7 has no log" in capsys.readouterr().err
+
+
+def test_logs_may_lie_elsewhere(here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    directory = leave_run(here / "a", state="drained")
+    elsewhere = RunDirectory(here / "a", logs=here.parent / "logs")
+    elsewhere.log(1, 0).write_text("there\n")
+    directory.start.write_text(json.dumps({"logs": str(elsewhere.logs)}))
+    assert main(["logs", "a"]) == 0
+    assert capfdbinary.readouterr().out == b"there\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_the_last_lines_of_a_long_file(count: int) -> None:
+    lines = [b"%d" % n + b"x" * (n % 4000) + b"\n" for n in range(700)]
+    file = io.BytesIO(b"".join(lines))
+    seek_lines(file, count)
+    assert file.read() == b"".join(lines[-count:])
+
+
+def test_a_run_is_deleted_only_when_somebody_says_yes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_run(here / "a", state="drained")
+    assert main(["delete", "a"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert (here / "a").is_dir()
+    assert main(["delete", "a", "--yes"]) == 0
+    assert not (here / "a").exists()
+    assert here.is_dir()
+
+
+def test_a_run_that_goes_on_is_not_deleted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = leave_run(here / "a")
+    directory.lock(alone=True)
+    try:
+        assert main(["delete", "a", "--yes"]) == 2
+    finally:
+        directory.unlock()
+    assert "going on" in capsys.readouterr().err
+    assert (here / "a" / "job.yaml").exists()

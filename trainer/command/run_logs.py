@@ -1,0 +1,120 @@
+"""`remesh logs RUN` for a run of this machine: what its ranks print, from the log files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from trainer.errors import JobError
+from trainer.telemetry import RunDirectory
+from trainer.telemetry.files import read_json
+from trainer.telemetry.runs import named_run, read_run
+
+LOOK_SECONDS = 0.2
+"""Between two looks for more."""
+CHUNK_BYTES = 64 << 10
+"""Read at once, from either end of a file."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints; 0 when there is a log. Raises JobError when there is none."""
+    parser = argparse.ArgumentParser(
+        prog="remesh logs",
+        description="Show what a rank of a run on this machine prints: rank 0 of the newest "
+        "generation unless told. -f goes on, from generation to generation, until the run ends.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
+    parser.add_argument("--rank", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--generation", type=int, metavar="G", help="(default: the newest)")
+    parser.add_argument("--tail", type=int, metavar="N", help="begin with the last N lines")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
+    parsed = parser.parse_args(argv)
+    if parsed.follow and parsed.generation is not None:
+        parser.error("--follow goes on from generation to generation; leave out --generation")
+    root = named_run(parsed.run)
+    logs = log_folder(root)
+    there = log_files(logs, parsed.rank)
+    number = max(there, default=0) if parsed.generation is None else parsed.generation
+    if number not in there:
+        where = f" in generation {parsed.generation}" if parsed.generation is not None else ""
+        raise JobError(f"rank {parsed.rank} has no log{where} in {logs}")
+    with there[number].open("rb") as file:
+        if parsed.tail is not None:
+            seek_lines(file, parsed.tail)
+        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+            _show(chunk)
+        if parsed.follow:
+            for chunk in _Follower(root, logs, parsed.rank, number).chunks(file):
+                _show(chunk)
+    return 0
+
+
+def log_folder(root: Path) -> Path:
+    """Where a run's logs lie: in its directory, unless --log-dir said otherwise."""
+    began = read_json(RunDirectory(root).start) or {}
+    elsewhere = began.get("logs")
+    return Path(elsewhere) if isinstance(elsewhere, str) else RunDirectory(root).logs
+
+
+def log_files(logs: Path, rank: int) -> dict[int, Path]:
+    """The rank's log of each generation."""
+    found = {}
+    for path in logs.glob(f"g*/rank{rank}.log"):
+        number = path.parent.name.removeprefix("g")
+        if number.isascii() and number.isdigit():
+            found[int(number)] = path
+    return found
+
+
+def seek_lines(file: BinaryIO, count: int) -> None:
+    """Go to where the last `count` lines begin; a line without an end counts too."""
+    end = file.seek(0, 2)
+    position, seen = end, b""
+    while position > 0 and seen[:-1].count(b"\n") < count:
+        position = max(0, position - CHUNK_BYTES)
+        file.seek(position)
+        seen = file.read(end - position)
+    lines = seen.splitlines(keepends=True)
+    file.seek(end - sum(map(len, lines[max(0, len(lines) - count) :])))
+
+
+@dataclass(slots=True)
+class _Follower:
+    """One rank's logs from the generation `number` on, until the run is over."""
+
+    root: Path
+    logs: Path
+    rank: int
+    number: int
+    """The generation that is being read."""
+    _open: list[BinaryIO] = field(default_factory=list)
+
+    def chunks(self, file: BinaryIO) -> Iterator[bytes]:
+        """What is written after what was read of `file`."""
+        while True:
+            # Looked at before the file: what is written until the end is read then.
+            run = read_run(self.root, time.time())
+            newer = [n for n in log_files(self.logs, self.rank) if n > self.number]
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+            if newer:
+                self.number = min(newer)
+                file = log_files(self.logs, self.rank)[self.number].open("rb")
+                self._open.append(file)
+                yield f"--- generation {self.number} ---\n".encode()
+            elif run is None or not run.live:
+                break
+            else:
+                time.sleep(LOOK_SECONDS)
+        for other in self._open:
+            other.close()
+
+
+def _show(chunk: bytes) -> None:
+    sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
