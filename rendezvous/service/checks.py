@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
 
 from rendezvous.errors import MessageError
+from rendezvous.outside.names import NODE, RUN_ID, Form, named
 from rendezvous.wire import rendezvous_pb2 as wire
 
 MAX_MESSAGE_BYTES = 64 << 10
-MAX_RUN_ID = 128
-MAX_NODE = 253
-MAX_HOST = 253
-MAX_ENDPOINT = 264
 MAX_TEXT = 1024
 MAX_ENTRIES = 32
 MAX_ENTRY = 256
@@ -25,10 +21,8 @@ MAX_SECONDS = 366 * 86_400.0
 MAX_NUMBER = 1 << 62
 RESUME_KEY_BYTES = (16, 64)
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
-_ENDPOINT = re.compile(r"[A-Za-z0-9._:\[\]%-]+:[0-9]{1,5}")
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]%-]+")
+_HOST = Form("host", r"[A-Za-z0-9._:\[\]%-]{1,253}", "a host's name or address")
+_ENDPOINT = Form("endpoint", rf"{_HOST.pattern}:[0-9]{{1,5}}", "HOST:PORT")
 
 
 def agent_message(data: bytes) -> wire.AgentMessage:
@@ -72,11 +66,11 @@ def agent_message(data: bytes) -> wire.AgentMessage:
 
 
 def run_id(name: str) -> None:
-    _name("run_id", name, _RUN_ID, MAX_RUN_ID)
+    _name("run_id", name, RUN_ID)
 
 
 def node(name: str) -> None:
-    _name("node", name, _NODE, MAX_NODE)
+    _name("node", name, NODE)
 
 
 def seconds(name: str, value: float) -> None:
@@ -96,7 +90,7 @@ def _join(join: wire.Join) -> None:
     if not 1 <= join.slots <= MAX_SLOTS:
         raise _invalid(f"slots must be 1 to {MAX_SLOTS}")
     _at_most("incarnation", join.incarnation, MAX_NUMBER)
-    _name("host", join.host, _HOST, MAX_HOST)
+    _name("host", join.host, _HOST)
     _store_endpoint(join.store_endpoint)
     _mapping("labels", join.labels, MAX_LABEL)
     if not RESUME_KEY_BYTES[0] <= len(join.resume_key) <= RESUME_KEY_BYTES[1]:
@@ -107,14 +101,16 @@ def _join(join: wire.Join) -> None:
             seconds(f"spec.{descriptor.name}", value)
 
 
-def _name(what: str, name: str, pattern: re.Pattern[str], most: int) -> None:
-    if len(name) > most or not pattern.fullmatch(name):
-        raise _invalid(f"{what} must match {pattern.pattern} and have at most {most} characters")
+def _name(what: str, name: str, form: Form) -> None:
+    try:
+        named(form, name, given=what)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
 
 
 def _store_endpoint(endpoint: str) -> None:
     if endpoint:
-        _name("store_endpoint", endpoint, _ENDPOINT, MAX_ENDPOINT)
+        _name("store_endpoint", endpoint, _ENDPOINT)
 
 
 def _text(what: str, text: str) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from rendezvous.errors import ConfigurationError, RendezvousError
+from rendezvous.outside.names import NODE, RUN_ID, named
 from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
@@ -216,6 +217,7 @@ def open_store(args: argparse.Namespace) -> Store:
 
 
 async def _operate(args: argparse.Namespace) -> int:
+    _check_names(args)
     security = Security.from_files(
         ca=args.tls_ca, cert=args.tls_cert, key=args.tls_key, token_file=args.token_file
     )
@@ -235,6 +237,17 @@ async def _operate(args: argparse.Namespace) -> int:
             case _:
                 reply = await operator.stop(args.run_id, reason=args.reason)
     return 0 if reply.accepted else _fail(reply.reason, EXIT_FAILED)
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """What no service would know is refused without asking one. Raises ConfigurationError."""
+    try:
+        if args.run_id:
+            named(RUN_ID, args.run_id)
+        if args.rendezvous_command == "drain":
+            named(NODE, args.node)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _pem(path: str | None) -> bytes | None:

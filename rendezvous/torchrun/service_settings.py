@@ -8,6 +8,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from rendezvous.errors import ConfigurationError
 from rendezvous.membership.spec import JobSpec
+from rendezvous.outside.names import RUN_ID, named
 from rendezvous.security import Security
 from rendezvous.store.location import parse_endpoints
 from rendezvous.timeouts import Timeouts
@@ -54,8 +55,12 @@ class ServiceSettings:
     def read(cls, parameters: RendezvousParameters) -> ServiceSettings:
         check_known(parameters, KNOWN)
         endpoints = parse_endpoints(parameters.endpoint, port=SERVICE_PORT)
+        try:
+            run_id = named(RUN_ID, parameters.run_id, given="--rdzv-id")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
         return cls(
-            run_id=parameters.run_id,
+            run_id=run_id,
             endpoints=endpoints,
             security=Security.from_files(
                 ca=parameters.get("tls_ca"),

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import socket
 
+from trainer.errors import JobError
+from trainer.names import NODE, named
+
+
+def _host() -> str:
+    try:
+        return named(NODE, socket.gethostname(), given="this host's name")
+    except ValueError as error:
+        raise JobError(f"{error}; give another with --node NAME") from error
+
 
 class NodeName:
-    """The host's name, numbered where several agents of one run share a machine.
+    """What `--node` says; else the host's name, numbered where agents of a run share a machine.
 
     Stable over restarts of the agent, so that a node that keeps failing can be told from a new
-    one. Held until `release` by a socket in the abstract namespace.
+    one. Held until `release` by a socket in the abstract namespace. Raises JobError where this
+    host's name can't name a node.
     """
 
     def __init__(self, run_id: str, wanted: str | None) -> None:
         self._hold: socket.socket | None = None
-        self.name = wanted or self._first_free(run_id, socket.gethostname())
+        self.name = wanted or self._first_free(run_id, _host())
 
     def release(self) -> None:
         """Let another agent have it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from trainer.checkpoint.staging import Slots, own_directory, read_description
 from trainer.checkpoint.unsaved import SaveLedger, Unsaved
 from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
+from trainer.names import NODE, named
 from trainer.recovery.buddies import buddy
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Keeping:
         self._report = report
         self._loop = asyncio.get_running_loop()
         root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
-        self._shelf = Shelf(root, re.sub(r"[^A-Za-z0-9._-]", "_", node))
+        self._shelf = Shelf(root, named(NODE, node))
         self.directory = self._shelf.path
         self._server = MirrorServer(self.directory, host, self._secret)
         self._writer: BackgroundWriter | None = None

@@ -12,15 +12,17 @@ import hashlib
 import hmac
 import json
 import logging
-import re
 import secrets
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.staging import Slots, read_description, staged_bytes
+from trainer.checkpoint.staging import Slots, check_names, read_description, staged_bytes
 from trainer.errors import CheckpointDamaged, CheckpointError
+from trainer.names import MIRROR, named
+from trainer.outside.document import loads
+from trainer.outside.echo import shown
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,6 @@ MAX_HEADER_BYTES = 64 << 20
 MAX_SLOT_BYTES = 1 << 44
 TIMEOUT = 30.0
 WHOLE = b"whole\n"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
 class MirrorServer:
@@ -69,14 +70,16 @@ class MirrorServer:
         nonce = secrets.token_bytes(NONCE_BYTES)
         connection.sendall(nonce)
         with connection.makefile("rb") as stream:
-            header = json.loads(stream.readline(MAX_HEADER_BYTES))
+            header = loads(stream.readline(MAX_HEADER_BYTES))
             name, description = str(header["name"]), header["description"]
             digest = _digest(self._secret, nonce, name, description)
             if not hmac.compare_digest(digest, str(header["digest"])):
                 raise ValueError("the sender does not know the job's secret")
             size = int(description["held_bytes"])
-            if not _NAME.fullmatch(name) or not 0 <= size <= MAX_SLOT_BYTES:
-                raise ValueError(f"a mirror named {name[:80]!r} of {size} bytes is refused")
+            named(MIRROR, name)
+            check_names(description, f"the mirror of {name}")
+            if not 0 <= size <= MAX_SLOT_BYTES:
+                raise ValueError(f"a mirror of {shown(size)} bytes is refused")
             slots, lock = self._place(name)
             with lock:
                 slot = slots.free()

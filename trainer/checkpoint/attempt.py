@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.checkpoint import log
-from trainer.checkpoint.manifest import Manifest, checked, header, json_object, manifest_of
-from trainer.checkpoint.receipt import merge
+from trainer.checkpoint.manifest import Manifest, checked, count, header, json_object, manifest_of
+from trainer.checkpoint.receipt import merge, read_receipt
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged, CheckpointError
+from trainer.names import RECEIPT
 
 JSON = Any
 HEADER = "attempt.json"
-RECEIPT = ".receipt.json"
+RECEIPT_SUFFIX = ".receipt.json"
 
 
 def write_header(store: Store, blank: Manifest, writers: Sequence[int]) -> None:
@@ -34,37 +35,49 @@ def write_header(store: Store, blank: Manifest, writers: Sequence[int]) -> None:
 
 
 def read_header(store: Store, attempt: str) -> tuple[Manifest, list[int]]:
-    """What an attempt will be, and whose receipts it waits for. Raises FileNotFoundError."""
+    """What an attempt will be, and whose receipts it waits for.
+
+    Raises FileNotFoundError, CheckpointDamaged.
+    """
     path = f"{log.attempt_path(attempt)}/{HEADER}"
     value = json_object(store.read(path), path)
-    return checked(path, lambda: (manifest_of(value), [int(rank) for rank in value["writers"]]))
+    blank, writers = checked(
+        path, lambda: (manifest_of(value), [count(rank) for rank in value["writers"]])
+    )
+    if blank.attempt != attempt:
+        raise CheckpointDamaged(f"{path} is of another attempt, {blank.attempt}")
+    return blank, writers
 
 
 def write_receipt(store: Store, attempt: str, rank: int, receipt: JSON) -> None:
     """Say that a rank's file is durable, or, by `{"error": …}`, that it never will be."""
     data = json.dumps(receipt, separators=(",", ":")).encode()
-    store.create(f"{log.attempt_path(attempt)}/{rank:05d}{RECEIPT}", data)
+    store.create(f"{log.attempt_path(attempt)}/{rank:05d}{RECEIPT_SUFFIX}", data)
 
 
 def receipts_at(store: Store, attempt: str) -> set[int]:
     """The ranks whose receipts are there."""
     names = store.names(log.attempt_path(attempt))
-    return {int(name.removesuffix(RECEIPT)) for name in names if name.endswith(RECEIPT)}
+    return {int(name.removesuffix(RECEIPT_SUFFIX)) for name in names if RECEIPT.fits(name)}
 
 
 def gather(store: Store, blank: Manifest, writers: Sequence[int]) -> Manifest:
     """The manifest of an attempt whose receipts are all there.
 
-    Raises CheckpointError when a rank could not write, or a file is not as its receipt says.
+    Raises CheckpointError when a rank could not write, or a file is not as its receipt says;
+    CheckpointDamaged for what is no receipt.
     """
     directory = log.attempt_path(blank.attempt)
-    receipts = [
-        json.loads(store.read(f"{directory}/{rank:05d}{RECEIPT}")) for rank in sorted(writers)
-    ]
+    receipts = []
+    for rank in sorted(writers):
+        path = f"{directory}/{rank:05d}{RECEIPT_SUFFIX}"
+        receipts.append(read_receipt(store.read(path), path))
     errors = [item["error"] for item in receipts if "error" in item]
     if errors:
         raise CheckpointError(f"version {blank.version} is not saved: {'; '.join(errors[:3])}")
     for item in receipts:
+        if not item["path"].startswith(f"{directory}/"):
+            raise CheckpointDamaged(f"{item['path']} is not of attempt {blank.attempt}")
         if store.size(item["path"]) != item["bytes"]:
             raise CheckpointError(f"{item['path']} is not as long as it was written")
     return merge(blank, receipts)

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from trainer.errors import JobError
+from trainer.names import DCP_FILE, named
 
 _CLASSES = {
     (kinds.__name__, name)
@@ -72,9 +73,10 @@ def _checked(file: IO[bytes], source: Path) -> Metadata:
     if not isinstance(metadata, Metadata):
         raise JobError(f"{source}/.metadata is no distributed checkpoint's")
     for item in (metadata.storage_data or {}).values():
-        path = PurePosixPath(item.relative_path)
-        if path.is_absolute() or ".." in path.parts:
-            raise JobError(f"{source}/.metadata names {path}, outside its directory")
+        try:
+            named(DCP_FILE, item.relative_path)
+        except ValueError as error:
+            raise JobError(f"{source}/.metadata is not to be read: {error}") from error
     return metadata
 
 

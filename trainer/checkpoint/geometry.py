@@ -186,7 +186,7 @@ def coverage_fault(shape: Sequence[int], boxes: Sequence[Box]) -> str | None:
     """Why these boxes don't make up the whole tensor, each element once; None when they do."""
     total = math.prod(shape)
     for box in boxes:
-        if len(box.offsets) != len(shape) or any(
+        if not len(box.offsets) == len(box.sizes) == len(shape) or any(
             o < 0 or s <= 0 or o + s > n
             for o, s, n in zip(box.offsets, box.sizes, shape, strict=True)
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,9 @@ import torch
 from trainer.checkpoint.checkpointer import Checkpointer, Commit
 from trainer.checkpoint.hf import from_hf, is_hf_llama
 from trainer.errors import JobError
+from trainer.names import SAFETENSORS_FILE, named
+from trainer.outside.document import loads
+from trainer.outside.echo import cut
 
 JSON = Any
 MODEL_PREFIX = "model/"
@@ -85,11 +87,12 @@ def _safetensors_files(source: Path) -> list[Path]:
     index = source / INDEX
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise JobError(f"{index} is no index of safetensors files: {error!r}") from error
-        if not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise JobError(f"{index} names a file outside its directory")
+            weight_map = loads(index.read_bytes())["weight_map"]
+            names = sorted({named(SAFETENSORS_FILE, name) for name in weight_map.values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise JobError(
+                f"{index} is no index of safetensors files: {cut(str(error))}"
+            ) from error
         files = [source / name for name in names]
     else:
         files = sorted(source.glob("*.safetensors"))

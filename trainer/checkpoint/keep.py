@@ -1,21 +1,27 @@
 """Which checkpoints stay, and the removal of those that don't.
 
 A checkpoint's record goes first, so that it is never seen without its data. The newest is never
-removed, nor one that is being read.
+removed, nor one that is being read. What a record says is taken for an order to remove something
+only where the record is as it was written: one that has been altered neither goes nor counts among
+those that stay, and beside it no directory passes for a leftover.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer.checkpoint import log
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged
+from trainer.names import ATTEMPT, READER, named
 
+logger = logging.getLogger(__name__)
 READERS = "readers"
 LEASE_SECONDS = 3600.0
 
@@ -41,16 +47,30 @@ class Kept:
     attempt: str
 
 
-def removable(found: Sequence[Kept], keep: Keep, read: frozenset[str] = frozenset()) -> list[Kept]:
-    """Pure. Which checkpoints (newest first) go; `read` names attempts that are being read."""
+def removable(
+    found: Sequence[Kept],
+    keep: Keep,
+    read: frozenset[str] = frozenset(),
+    whole: Callable[[int], bool] = lambda number: True,
+) -> list[Kept]:
+    """Which checkpoints (newest first) go. Pure, but for what `whole` does.
+
+    `read` names attempts that are being read; `whole` says of a record's number whether it is as
+    it was written, and is asked only where the answer counts.
+    """
     if keep.keep == 0:
         return []
-    return [
-        item
-        for item in found[max(keep.keep, 1) :]
-        if item.attempt not in read
-        and not (keep.keep_every > 0 and item.version % keep.keep_every == 0)
-    ]
+    kept, gone = 0, []
+    for item in found:
+        if kept < keep.keep:
+            kept += whole(item.number)
+        elif (
+            item.attempt not in read
+            and not (keep.keep_every > 0 and item.version % keep.keep_every == 0)
+            and whole(item.number)
+        ):
+            gone.append(item)
+    return gone
 
 
 def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
@@ -62,24 +82,46 @@ def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
         else:
             found.append(Kept(number, summary.version, summary.attempt))
     read = frozenset(_being_read(store, now))
-    gone = removable(found, keep, read)
+    whole = functools.cache(lambda number: _whole(store, number))
+    gone = removable(found, keep, read, whole)
     for item in reversed(gone):
         store.remove(log.record_path(item.number))
         if not any(other.attempt == item.attempt for other in found if other not in gone):
             store.remove_tree(log.attempt_path(item.attempt))
     removed = [item.attempt for item in gone]
-    if sound:
-        removed += _clean_leftovers(store, {item.attempt for item in found} | read, keep, now)
+    known = {item.attempt for item in found} | read
+    dead = _leftovers(store, known, keep, now) if sound else []
+    if dead and all(whole(item.number) for item in found if item not in gone):
+        for attempt in dead:
+            store.remove_tree(log.attempt_path(attempt))
+        removed += dead
     _clean_openings(store)
     return removed
 
 
-def _clean_leftovers(store: Store, known: set[str], keep: Keep, now: float) -> Iterator[str]:
-    for attempt in store.names(log.DATA):
+def _whole(store: Store, number: int) -> bool:
+    if log.is_whole(store, number):
+        return True
+    logger.warning(
+        "%s in %s is altered or cut short: nothing is removed for it",
+        log.record_path(number),
+        store.url,
+    )
+    return False
+
+
+def _leftovers(store: Store, known: set[str], keep: Keep, now: float) -> list[str]:
+    """Attempts that nobody has committed, and that have not changed for long enough."""
+    found = []
+    for name in store.names(log.DATA):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if attempt not in known and store.age(log.attempt_path(attempt), now) > keep.leftovers:
-                store.remove_tree(log.attempt_path(attempt))
-                yield attempt
+            if (
+                ATTEMPT.fits(name)
+                and name not in known
+                and store.age(log.attempt_path(name), now) > keep.leftovers
+            ):
+                found.append(name)
+    return found
 
 
 def _clean_openings(store: Store) -> None:
@@ -91,7 +133,7 @@ def _clean_openings(store: Store) -> None:
 
 
 def _being_read(store: Store, now: float) -> Iterator[str]:
-    for name in store.names(READERS):
+    for name in filter(READER.fits, store.names(READERS)):
         attempt, _, _ = name.rpartition(".")
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if now - float(json.loads(store.read(f"{READERS}/{name}"))["time"]) < LEASE_SECONDS:
@@ -103,7 +145,7 @@ def _being_read(store: Store, now: float) -> Iterator[str]:
 @contextlib.contextmanager
 def reading(store: Store, attempt: str, *, now: float) -> Iterator[None]:
     """While inside, no one removes the attempt. Where nothing can be written, no one is told."""
-    path = f"{READERS}/{attempt}.{secrets.token_hex(4)}"
+    path = f"{READERS}/{named(READER, f'{attempt}.{secrets.token_hex(4)}')}"
     with contextlib.suppress(OSError):
         store.write(path, [json.dumps({"time": now}).encode()], durable=False)
     try:

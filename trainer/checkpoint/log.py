@@ -18,13 +18,18 @@ from trainer.checkpoint.manifest import (
     FORMAT_VERSION,
     Manifest,
     Summary,
+    checked,
     closed,
+    count,
     decode,
     decode_summary,
     encode,
+    is_sealed,
+    json_object,
 )
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
+from trainer.names import ATTEMPT, RECORD, named
 
 LOG = "log"
 DATA = "data"
@@ -38,16 +43,13 @@ def record_path(number: int) -> str:
 
 
 def attempt_path(attempt: str) -> str:
-    """Where an attempt's data files lie."""
-    return f"{DATA}/{attempt}"
+    """Where an attempt's data files lie. Raises ValueError for what is no attempt's name."""
+    return f"{DATA}/{named(ATTEMPT, attempt)}"
 
 
 def record_numbers(store: Store) -> list[int]:
     """The numbers of all records, oldest first."""
-    stems = (name.removesuffix(".json") for name in store.names(LOG) if name.endswith(".json"))
-    return sorted(
-        int(stem) for stem in stems if len(stem) == 8 and stem.isascii() and stem.isdigit()
-    )
+    return sorted(int(name.removesuffix(".json")) for name in store.names(LOG) if RECORD.fits(name))
 
 
 def first_line(store: Store, number: int) -> bytes:
@@ -86,6 +88,14 @@ def read_manifest(store: Store, number: int) -> Manifest:
     return decode(store.read(path), path)
 
 
+def is_whole(store: Store, number: int) -> bool:
+    """Whether a record is as it was written, by its checksum; False when it has been removed."""
+    try:
+        return is_sealed(store.read(record_path(number)))
+    except FileNotFoundError:
+        return False
+
+
 class Writer:
     """One generation's right to commit to a directory. Used by one process, its rank 0's."""
 
@@ -121,13 +131,14 @@ class Writer:
 
     def _newest_opening(self, numbers: list[int], execution: str) -> int:
         for number in reversed(numbers):
+            path = record_path(number)
             try:
-                record = json.loads(closed(first_line(self._store, number)))
-            except (FileNotFoundError, ValueError):
+                record = json_object(closed(first_line(self._store, number)), path)
+                held = checked(path, lambda: count(record["generation"]))  # noqa: B023
+            except (FileNotFoundError, CheckpointDamaged):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("generation"), int):
-                same = bool(execution) and record.get("execution") == execution
-                return int(record["generation"]) if same else 0
+            same = bool(execution) and record.get("execution") == execution
+            return held if same else 0
         return 0
 
     def commit(self, manifest: Manifest) -> str:
@@ -182,7 +193,9 @@ class Writer:
 
     def _is_mine(self, number: int) -> bool:
         try:
-            record = json.loads(closed(first_line(self._store, number)))
+            record = json_object(closed(first_line(self._store, number)), record_path(number))
         except FileNotFoundError:
             return True
+        except CheckpointDamaged:
+            return False
         return bool(record.get("kind") == "commit" and record.get("opened") == self.opened)

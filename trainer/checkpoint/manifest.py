@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +18,9 @@ import xxhash
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, coverage_fault
 from trainer.errors import CheckpointDamaged
+from trainer.names import ATTEMPT, DATA_PATH, named
+from trainer.outside.document import loads
+from trainer.outside.echo import cut, shown
 
 JSON = Any
 T = TypeVar("T")
@@ -26,7 +28,8 @@ FORMAT = "remesh.checkpoint"
 FORMAT_VERSION = 1
 MAX_DIMENSIONS = 64
 MAX_BYTES = 1 << 60
-_SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@=-]*")
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999: what lies past it has no date that could be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +157,15 @@ def encode(manifest: Manifest) -> bytes:
 def json_object(data: bytes, path: str) -> dict[str, JSON]:
     """A document of this format. Raises CheckpointDamaged."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = loads(data)
+    except ValueError as error:
         raise CheckpointDamaged(f"{path} is not a manifest: {error}") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise CheckpointDamaged(f"{path} is not a manifest: it says no format {FORMAT!r}")
     found = value.get("format_version")
-    if not isinstance(found, int) or not 1 <= found <= FORMAT_VERSION:
+    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
         raise CheckpointDamaged(
-            f"{path} has format version {found!r}; this release reads 1 to {FORMAT_VERSION}: "
+            f"{path} has format version {shown(found)}; this release reads 1 to {FORMAT_VERSION}: "
             "upgrade remesh to read it"
         )
     return value
@@ -175,31 +178,32 @@ def closed(first_line: bytes) -> bytes:
 
 
 def decode_summary(first_line: bytes, path: str) -> Summary | None:
-    """Read a record's first line; None for a record that is no commit. Raises CheckpointDamaged."""
+    """Read a record's first line; None for one that opens the log. Raises CheckpointDamaged."""
     value = json_object(closed(first_line), path)
-    if value.get("kind") != "commit":
+    if value.get("kind") == "open" and not first_line.rstrip().endswith(b","):
         return None
+    if value.get("kind") != "commit":
+        raise CheckpointDamaged(f"{path} is of the unknown kind {shown(value.get('kind'))}")
     return checked(
         path,
         lambda: Summary(
-            version=_count(value["version"]),
-            generation=_count(value["generation"]),
-            attempt=str(value["attempt"]),
-            execution=str(value.get("execution", "")),
-            identity=dict(value["identity"]),
-            mesh=dict(value.get("mesh", {})),
-            world_size=_count(value.get("world_size", 1)),
-            time=float(value.get("time", 0)),
-            bytes=_count(value["bytes"]),
-            tensors=_count(value["tensor_count"]),
+            version=count(value["version"]),
+            generation=count(value["generation"]),
+            attempt=named(ATTEMPT, value["attempt"]),
+            execution=text(value.get("execution", "")),
+            identity=mapping(value["identity"]),
+            mesh=mesh_sizes(value.get("mesh", {})),
+            world_size=count(value.get("world_size", 1)),
+            time=moment(value.get("time", 0)),
+            bytes=count(value["bytes"]),
+            tensors=count(value["tensor_count"]),
         ),
     )
 
 
 def decode(data: bytes, path: str) -> Manifest:
     """Read and check a whole manifest. Raises CheckpointDamaged, naming `path` and the fault."""
-    body, separator, last = data.rpartition(b'"xxh3":"')
-    if not separator or last.rstrip() != f'{xxhash.xxh3_64_hexdigest(body)}"}}'.encode():
+    if not is_sealed(data):
         raise CheckpointDamaged(f"{path} is cut short or altered: its checksum is not its own")
     value = json_object(data, path)
     manifest = checked(path, lambda: manifest_of(value))
@@ -208,51 +212,96 @@ def decode(data: bytes, path: str) -> Manifest:
     return manifest
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether a document's checksum is that of the lines before it."""
+    body, separator, last = data.rpartition(b'"xxh3":"')
+    return bool(separator) and last.rstrip() == f'{xxhash.xxh3_64_hexdigest(body)}"}}'.encode()
+
+
 def checked(path: str, build: Callable[[], T]) -> T:
     """What `build` makes of a document. Raises CheckpointDamaged for keys missing or misshapen."""
     try:
         return build()
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CheckpointDamaged(f"{path} is not sound: {error!r}") from error
+    except KeyError as error:
+        raise CheckpointDamaged(f"{path} is not sound: {error} is missing") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointDamaged(f"{path} is not sound: {cut(str(error))}") from error
 
 
-def _count(value: JSON) -> int:
+def count(value: JSON) -> int:
+    """A number of things, bytes or steps. Raises ValueError for what is none."""
     if type(value) is not int or not 0 <= value <= MAX_BYTES:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{shown(value)} is no count")
     return value
 
 
-def _counts(value: JSON) -> tuple[int, ...]:
+def counts(value: JSON) -> tuple[int, ...]:
+    """A shape, offsets or sizes. Raises ValueError for what is none."""
+    if not isinstance(value, list):
+        raise ValueError(f"{shown(value)} is no shape")
     if len(value) > MAX_DIMENSIONS:
-        raise ValueError(f"{len(value)} dimensions")
-    return tuple(_count(item) for item in value)
+        raise ValueError(f"a shape has {len(value)} dimensions")
+    return tuple(count(item) for item in value)
+
+
+def checksum(value: JSON) -> int:
+    """An xxh3-64. Raises ValueError for what is none."""
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError(f"{shown(value)} is no checksum")
+    return value
+
+
+def moment(value: JSON) -> float:
+    """Seconds since 1970. Raises ValueError for what no calendar has."""
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TIME:
+        raise ValueError(f"{shown(value)} is no time")
+    return float(value)
+
+
+def mapping(value: JSON) -> dict[str, JSON]:
+    """A JSON object. Raises ValueError for what is none."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is no mapping")
+    return value
+
+
+def mesh_sizes(value: JSON) -> dict[str, int]:
+    """Sizes by the names of a mesh's dimensions. Raises ValueError."""
+    return {name: count(size) for name, size in mapping(value).items()}
+
+
+def text(value: JSON) -> str:
+    """A name. Raises ValueError for what is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is no text")
+    return value
 
 
 def manifest_of(value: Mapping[str, JSON]) -> Manifest:
     """The manifest in a document. Raises what `checked` catches."""
     return Manifest(
-        version=_count(value["version"]),
-        generation=_count(value["generation"]),
-        attempt=str(value["attempt"]),
-        execution=str(value.get("execution", "")),
-        opened=_count(value.get("opened", 0)),
-        identity=dict(value["identity"]),
-        values=dict(value["values"]),
-        mesh=dict(value.get("mesh", {})),
-        world_size=_count(value.get("world_size", 1)),
-        time=float(value.get("time", 0)),
-        block=_count(value["block"]),
-        files=[DataFile(str(path), _count(size)) for path, size in value["files"]],
+        version=count(value["version"]),
+        generation=count(value["generation"]),
+        attempt=named(ATTEMPT, value["attempt"]),
+        execution=text(value.get("execution", "")),
+        opened=count(value.get("opened", 0)),
+        identity=mapping(value["identity"]),
+        values=mapping(value["values"]),
+        mesh=mesh_sizes(value.get("mesh", {})),
+        world_size=count(value.get("world_size", 1)),
+        time=moment(value.get("time", 0)),
+        block=count(value["block"]),
+        files=[DataFile(named(DATA_PATH, path), count(size)) for path, size in value["files"]],
         tensors={
             name: TensorRecord(
-                dtype,
-                _counts(shape),
+                text(dtype),
+                counts(shape),
                 tuple(
                     Chunk(
-                        Box(_counts(offsets), _counts(sizes)),
-                        _count(file),
-                        _count(start),
-                        tuple(int(item, 16) for item in sums.split()),
+                        Box(counts(offsets), counts(sizes)),
+                        count(file),
+                        count(start),
+                        tuple(checksum(int(item, 16)) for item in text(sums).split()),
                     )
                     for offsets, sizes, file, start, sums in chunks
                 ),
@@ -262,13 +311,13 @@ def manifest_of(value: Mapping[str, JSON]) -> Manifest:
     )
 
 
-def safe_path(path: str) -> bool:
-    """Whether a path from a manifest stays below the checkpoint directory."""
-    return all(_SAFE_PART.fullmatch(part) for part in path.split("/"))
-
-
 def _faults(manifest: Manifest) -> list[str]:
-    faults = [f"path {f.path!r} is not below it" for f in manifest.files if not safe_path(f.path)]
+    own = f"data/{manifest.attempt}/"
+    faults = [
+        f"{file.path} is another attempt's"
+        for file in manifest.files
+        if not file.path.startswith(own)
+    ]
     if manifest.block < 1:
         return [*faults, "its block size is 0"]
     spans: list[list[tuple[int, int]]] = [[] for _ in manifest.files]

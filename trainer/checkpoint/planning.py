@@ -18,6 +18,7 @@ from trainer.checkpoint.outcome import failure, raise_failure
 from trainer.checkpoint.plan import assign, block_bytes, entries_of, group_of
 from trainer.checkpoint.tensors import LocalTensor, layout_of
 from trainer.errors import CheckpointError
+from trainer.names import attempt_name
 
 JSON = Any
 Kinds = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -79,7 +80,10 @@ class Planner:
             self._share = self._new_share(layout)
             self._digest = digest
         assert self._share is not None
-        attempt = f"v{version:08d}-g{self._generation:05d}-{rows[0][2]}"
+        try:
+            attempt = attempt_name(version, self._generation, rows[0][2])
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
         return Agreement(attempt, self._share, any(row[1] for row in rows), cached)
 
     def _new_share(self, layout: JSON) -> Share:

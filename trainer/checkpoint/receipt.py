@@ -8,9 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.checkpoint.datafile import BoxEntry
+from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, coverage_fault
-from trainer.checkpoint.manifest import Chunk, DataFile, Manifest, TensorRecord
-from trainer.errors import CheckpointError
+from trainer.checkpoint.manifest import (
+    Chunk,
+    DataFile,
+    Manifest,
+    TensorRecord,
+    checked,
+    checksum,
+    count,
+    counts,
+    text,
+)
+from trainer.errors import CheckpointDamaged, CheckpointError
+from trainer.names import DATA_PATH, named
+from trainer.outside.document import loads
+from trainer.outside.echo import shown
 
 JSON = Any
 
@@ -22,6 +36,40 @@ def receipt(path: str, size: int, boxes: Sequence[JSON], sums: Sequence[Sequence
         "bytes": size,
         "boxes": [[*box[:6], of_box] for box, of_box in zip(boxes, sums, strict=True)],
     }
+
+
+def read_receipt(data: bytes, path: str) -> JSON:
+    """What lies in a receipt's file, `{"error": …}` among it. Raises CheckpointDamaged."""
+    try:
+        value = loads(data)
+    except ValueError as error:
+        raise CheckpointDamaged(f"{path} is no receipt: {error}") from error
+    if isinstance(value, dict) and isinstance(value.get("error"), str):
+        return {"error": value["error"]}
+    return checked(path, lambda: _sound(value))
+
+
+def _sound(value: JSON) -> JSON:
+    return {
+        "path": named(DATA_PATH, value["path"]),
+        "bytes": count(value["bytes"]),
+        "boxes": [
+            [
+                text(name),
+                _element_type(dtype),
+                *(counts(numbers) for numbers in (shape, offsets, sizes)),
+                count(start),
+                [checksum(item) for item in sums],
+            ]
+            for name, dtype, shape, offsets, sizes, start, sums in value["boxes"]
+        ],
+    }
+
+
+def _element_type(value: JSON) -> str:
+    if text(value) not in ELEMENT_TYPES:
+        raise ValueError(f"{shown(value)} is no element type")
+    return text(value)
 
 
 def rows(entries: Sequence[BoxEntry], starts: Sequence[int]) -> list[JSON]:

@@ -11,6 +11,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,10 @@ from trainer.checkpoint.staging import read_description
 from trainer.checkpoint.store import Store, open_store
 from trainer.checkpoint.writer import LAST_POLL, Outcome, save_staged
 from trainer.errors import CheckpointDamaged
+from trainer.outside.echo import shown
 
 JSON = Any
+logger = logging.getLogger(__name__)
 PATIENCE = 10.0
 THREADS = 8
 MIRROR = "from-"
@@ -46,13 +49,24 @@ class Version:
 
 
 def staged_versions(directory: Path) -> list[Version]:
-    """What lies whole in a node's staging directory, newest first."""
+    """What lies whole in a node's staging directory, newest first.
+
+    A mirror says where it is to be saved, but its node is not believed: it counts only where a
+    worker of this node saves too.
+    """
     found: dict[str, Version] = {}
-    for path in sorted(directory.glob("*/*.stage")):
+    places = []
+    for path in sorted(directory.glob("*/*.stage"), key=_mirrors_last):
         description = path.with_suffix(".json")
         try:
             staged = read_description(description)
         except (FileNotFoundError, CheckpointDamaged):
+            continue
+        place = staged["url"], staged["options"]
+        if not _is_mirror(path):
+            places.append(place)
+        elif place not in places:
+            logger.warning("a mirror that is to be saved in %s is left out", shown(staged["url"]))
             continue
         here = found.setdefault(
             staged["attempt"],
@@ -60,11 +74,19 @@ def staged_versions(directory: Path) -> list[Version]:
         )
         if staged["commit"] is not None and here.committer is None:
             here.committer = description
-        elif path.parent.name.startswith(MIRROR):
+        elif _is_mirror(path):
             here.mirrors.append(description)
         else:
             here.own.append(description)
     return sorted(found.values(), key=lambda version: version.version, reverse=True)
+
+
+def _is_mirror(path: Path) -> bool:
+    return path.parent.name.startswith(MIRROR)
+
+
+def _mirrors_last(path: Path) -> tuple[bool, Path]:
+    return _is_mirror(path), path
 
 
 def salvage(
@@ -101,7 +123,7 @@ def _save(
     patience = max(patience, time.monotonic() - began)
     committer = version.committer
     if committer is not None:
-        mirrored = committer.parent.name.startswith(MIRROR)
+        mirrored = _is_mirror(committer)
         return save_staged(
             committer, given_up=given_up, patience=patience, copy_of=node if mirrored else ""
         )

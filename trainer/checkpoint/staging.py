@@ -15,7 +15,7 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.errors import CheckpointDamaged, CheckpointError
+from trainer.names import ATTEMPT, DATA_PATH, named
+from trainer.outside.document import loads
 
 JSON = Any
 Bytes = npt.NDArray[np.uint8]
@@ -166,12 +168,28 @@ class Slots:
 def read_description(path: str | os.PathLike[str]) -> JSON:
     """A whole slot's description. Raises CheckpointDamaged, FileNotFoundError."""
     try:
-        value = json.loads(Path(path).read_bytes())
+        value = loads(Path(path).read_bytes())
     except ValueError as error:
         raise CheckpointDamaged(f"{path} describes no staged state: {error}") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise CheckpointDamaged(f"{path} describes no staged state")
+    check_names(value, str(path))
     return value
+
+
+def check_names(description: Mapping[str, JSON], source: str) -> None:
+    """Whether all that a description makes into a path has its form. Raises CheckpointDamaged.
+
+    A description comes from another node where it is a mirror's.
+    """
+    try:
+        attempt = named(ATTEMPT, description.get("attempt"))
+        if description.get("path") is not None:
+            path = named(DATA_PATH, description["path"])
+            if not path.startswith(f"data/{attempt}/"):
+                raise ValueError(f"{path} is not of attempt {attempt}")
+    except ValueError as error:
+        raise CheckpointDamaged(f"{source} describes no staged state: {error}") from error
 
 
 def staged_bytes(path: str | os.PathLike[str], size: int) -> Bytes:

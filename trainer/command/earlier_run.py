@@ -44,7 +44,12 @@ class EarlierRun:
 def earlier_run(job: Job) -> EarlierRun | None:
     """The newest unfinished run of this job in its place; None where there is none."""
     text = dump(job)
-    same = [run for run in runs_below(Path(job.run.directory)) if _is_of(run, text)]
+    same = [
+        run
+        for run in runs_below(Path(job.run.directory))
+        # A copy under another name is no run of its own: it would go on in the first one's place.
+        if run.run_id == run.root.name and _is_of(run, text)
+    ]
     found = newest_unfinished(same, goal_of(job))
     return None if found is None else described(found, job)
 

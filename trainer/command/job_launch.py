@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ OVERRIDING_FLAGS = {
     "run_directory": "run.directory",
     "shutdown_timeout": "elastic.drain_grace",
 }
+TEXTS = ("run.id", "run.directory")
 
 
 def job_launch(parsed: argparse.Namespace) -> Launch:
@@ -103,7 +105,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         ),
         logs=Path(parsed.log_dir).absolute() / run_id if parsed.log_dir else None,
         console=console(parsed, slots),
-        node=parsed.node,
+        node=options.node(parsed.node),
         local_address=parsed.local_addr,
         labels=labels(parsed),
         signals=options.signals(parsed.signals_to_handle),
@@ -125,8 +127,14 @@ def _unnamed(job: Job, *, fresh: bool) -> str:
 
 
 def _overrides(parsed: argparse.Namespace) -> list[str]:
+    options.run_id(parsed.rdzv_id or None)
     given = ((key, getattr(parsed, flag)) for flag, key in OVERRIDING_FLAGS.items())
-    return [f"{key}={value}" for key, value in given if value is not None]
+    return [
+        # A run may be called 007: quoted, no YAML makes a number of it.
+        f"{key}={json.dumps(value) if key in TEXTS else value}"
+        for key, value in given
+        if value is not None and value != ""
+    ]
 
 
 def _workers(job: Job, slots: int, root: Path) -> Script | Loop:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainer.agent.launch import Stream
 from trainer.errors import JobError
+from trainer.names import NODE, RUN_ID, Form, named
 
 DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
 _ONE = re.compile(r"[0123]")
@@ -38,6 +39,23 @@ def node_range(text: str) -> tuple[int, int]:
     if not 1 <= int(low) <= int(high or low):
         raise JobError(f"--nnodes is {text!r}; it must be 1 ≤ MIN ≤ MAX")
     return int(low), int(high or low)
+
+
+def run_id(text: str | None, flag: str = "--rdzv-id") -> str | None:
+    """The name of a run, as the run directory and the service take it. Raises JobError."""
+    return None if text is None else _named(RUN_ID, text, flag)
+
+
+def node(text: str | None) -> str | None:
+    """The name of this node. Raises JobError."""
+    return None if text is None else _named(NODE, text, "--node")
+
+
+def _named(form: Form, text: str, flag: str) -> str:
+    try:
+        return named(form, text, given=flag)
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
 def streams(text: str | None, slots: int, flag: str) -> dict[int, Stream]:

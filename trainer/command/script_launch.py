@@ -62,7 +62,7 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
         membership=membership(parsed, max_restarts=parsed.max_restarts or 0),
         logs=_log_directory(parsed, run_id),
         console=console(parsed, slots),
-        node=parsed.node,
+        node=options.node(parsed.node),
         local_address=parsed.local_addr,
         labels=labels(parsed),
         signals=options.signals(parsed.signals_to_handle),
@@ -165,13 +165,9 @@ def script_name(parsed: argparse.Namespace) -> str:
 
 
 def _run_id(parsed: argparse.Namespace) -> str:
-    wanted = None if parsed.standalone else parsed.rdzv_id
-    if wanted:
-        if not all(c.isalnum() or c in "._-" for c in wanted) or wanted.startswith((".", "-")):
-            raise JobError(
-                f"--rdzv-id is {wanted!r}; it names a directory, so give letters, digits, . _ -"
-            )
-        return str(wanted)
+    wanted = None if parsed.standalone else options.run_id(parsed.rdzv_id or None)
+    if wanted is not None:
+        return wanted
     if parsed.rdzv_endpoint and not parsed.standalone:
         return DEFAULT_RUN_ID
     return f"{script_name(parsed)}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"

@@ -17,6 +17,7 @@ from trainer.deploy.plan import Request, plan
 from trainer.deploy.render import render, to_yaml
 from trainer.errors import ClusterError, JobError
 from trainer.job import Job, load
+from trainer.names import RUN_ID, named
 
 EXIT_FAILED = 1
 FOLLOW_SECONDS = 600.0
@@ -287,6 +288,11 @@ def _cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _request(args: argparse.Namespace) -> Request:
     job = load(args.job, args.set)
+    if args.run_id is not None:
+        try:
+            named(RUN_ID, args.run_id, given="--run-id")
+        except ValueError as error:
+            raise JobError(str(error)) from None
     return Request(
         job=job,
         target=args.target,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from trainer.job.section import Section
+from trainer.names import RUN_ID
 
 
 class RunSection(Section):
@@ -15,7 +16,7 @@ class RunSection(Section):
     directory: str = Field("runs", description="The directory in which each run has its own.")
     id: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$",
+        pattern=f"^{RUN_ID.pattern}$",
         description="Name of the run; by default that of this job's newest unfinished run, and "
         "where there is none (or with --fresh) the job's name and the time.",
     )

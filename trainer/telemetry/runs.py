@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import JobError
+from trainer.names import RUN_ID
 from trainer.telemetry.directory import RunDirectory
 from trainer.telemetry.status import find_run, read_status
 
@@ -78,10 +79,11 @@ def read_run(root: Path, now: float) -> RunRecord | None:
     if not directory.job.is_file():
         return None
     status = read_status(root) or {}
+    told = status.get("run_id")
     last = last_metrics(directory.metrics)
     return RunRecord(
         root=root,
-        run_id=_text(status.get("run_id")) or root.name,
+        run_id=told if isinstance(told, str) and RUN_ID.fits(told) else root.name,
         state=_state(status, directory, now),
         step=max(_whole(last.get("step")), _whole(status.get("step"))),
         total_steps=_whole(status.get("total_steps")) or None,
@@ -147,10 +149,6 @@ def _state(status: dict[str, Any], directory: RunDirectory, now: float) -> State
     several = isinstance(endpoints, list) and bool(endpoints)
     age = now - (_number(status.get("time")) or 0.0)
     return "going on" if several and age < FRESH_SECONDS else "dead"
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _whole(value: object) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.names import NODE, named
 from trainer.telemetry.directory import RunDirectory
 from trainer.telemetry.files import read_json, replace_json
 
 
 def write_part(directory: RunDirectory, node: str, part: Mapping[str, Any]) -> None:
-    """Write one agent's part."""
-    replace_json(directory.agents / f"{node}.json", part)
+    """Write one agent's part. Raises ValueError for what names no node."""
+    replace_json(directory.agents / f"{named(NODE, node)}.json", part)
 
 
 def merge(head: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def gather(directory: RunDirectory, head: Mapping[str, Any]) -> dict[str, Any]:
     parts = {}
     for path in directory.agents.glob("*.json"):
         part = read_json(path)
-        if part is not None and not path.name.startswith("."):
+        if part is not None and NODE.fits(path.stem):
             parts[path.stem] = part
     return merge(head, parts)
 

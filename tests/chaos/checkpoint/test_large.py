@@ -19,14 +19,15 @@ pytestmark = pytest.mark.slow
 BLOCK = 4 << 20
 SHAPE = (1 << 20, 5000)
 ROW = SHAPE[1]
+ATTEMPT = "v00000001-g00001-0000000a"
 
 
 def test_a_tensor_of_five_gigabytes_in_a_sparse_file(tmp_path: Path) -> None:
     """All zeros but for one row; only that row's surroundings are ever read."""
     store = LocalStore(tmp_path)
     entry = BoxEntry("big", "uint8", SHAPE, whole(SHAPE))
-    layout = lay_out([entry], metadata(1, 1, "sparse"))
-    path = tmp_path / "data/sparse/00000.safetensors"
+    layout = lay_out([entry], metadata(1, 1, ATTEMPT))
+    path = tmp_path / f"data/{ATTEMPT}/00000.safetensors"
     path.parent.mkdir(parents=True)
     row = SHAPE[0] - 7
     marked = np.arange(ROW, dtype=np.uint64).astype(np.uint8)
@@ -45,13 +46,13 @@ def test_a_tensor_of_five_gigabytes_in_a_sparse_file(tmp_path: Path) -> None:
         data = np.frombuffer(store.read(str(path.relative_to(tmp_path)), start, length), np.uint8)
         sums[block] = block_sums(data, BLOCK, 1)[0]
     written = receipt(
-        "data/sparse/00000.safetensors", layout.bytes, rows([entry], layout.starts), [sums]
+        f"data/{ATTEMPT}/00000.safetensors", layout.bytes, rows([entry], layout.starts), [sums]
     )
     rest = blank(
         {"big": ("uint8", SHAPE)},
         version=1,
         generation=1,
-        attempt="sparse",
+        attempt=ATTEMPT,
         identity={},
         values={},
         block=BLOCK,

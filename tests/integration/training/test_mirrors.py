@@ -24,6 +24,8 @@ def slot(tmp_path):
         "slot": str(slot.path),
         "held_bytes": 5000,
         "version": 7,
+        "attempt": "v00000007-g00001-0000000a",
+        "path": None,
         "mirror": True,
     }
     return slot.publish(description, pending=False)

@@ -20,6 +20,7 @@ from trainer.checkpoint.store import Store
 from trainer.checkpoint.transfer import Wanted, read
 
 Bytes = npt.NDArray[np.uint8]
+ATTEMPT = "v00000007-g00001-0000000a"
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,15 @@ def save(
     receipts = []
     plan = assign([grouped(held) for held in mesh.layouts(tensors)])
     for rank, entries in enumerate(map(entries_of, plan)):
-        layout = lay_out(entries, metadata(version, 1, "attempt"))
+        layout = lay_out(entries, metadata(version, 1, ATTEMPT))
         data = [bytes_of(tensors[entry.name], entry.box) for entry in entries]
-        path = f"data/attempt/{rank:05d}.safetensors"
+        path = f"data/{ATTEMPT}/{rank:05d}.safetensors"
         store.write(path, [layout.header, *(item.data for item in data)])
         sums = [block_sums(item, block, version) for item in data]
         receipts.append(receipt(path, layout.bytes, rows(entries, layout.starts), sums))
     kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     rest = blank(
-        kinds, version=version, generation=1, attempt="attempt", identity={}, values={}, block=block
+        kinds, version=version, generation=1, attempt=ATTEMPT, identity={}, values={}, block=block
     )
     return merge(rest, receipts)
 

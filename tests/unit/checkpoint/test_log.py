@@ -10,13 +10,14 @@ from trainer.checkpoint import log
 from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.store import LocalStore
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
+from trainer.names import attempt_name
 
 
 def manifest(version: int, **values: object) -> Manifest:
     return Manifest(
         version=version,
         generation=1,
-        attempt=f"v{version}-{values}",
+        attempt=attempt_name(version, 1, "0" * 8),
         identity={},
         execution="run",
         values=values,
@@ -137,3 +138,25 @@ def test_a_save_that_was_overtaken_is_not_the_newest(tmp_path: Path) -> None:
     again = opened(store, 2)
     assert again.commit_forward(manifest(3)) is not None, "after going back to an older one"
     assert versions(store) == [3, 6, 2]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"[" * 100_000,
+        b"[]",
+        b'{"format":"remesh.checkpoint","format_version":1,"kind":"open","generation":"9"}',
+        b'{"format":"remesh.checkpoint","format_version":1,"kind":"open","generation":1e400}',
+        b'{"format":"remesh.checkpoint","format_version":1,"kind":"open","generation":1'
+        + b"0" * 4000
+        + b"}",
+    ],
+)
+def test_a_record_that_can_not_be_read_holds_no_right(tmp_path: Path, record: bytes) -> None:
+    store = LocalStore(tmp_path)
+    old = opened(store, 1)
+    (tmp_path / "log" / "00000002.json").write_bytes(record)
+    with pytest.raises(GenerationOver):
+        old.commit(manifest(1))
+    opened(store, 2).commit(manifest(2))
+    assert versions(store) == [2]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.checkpoint.simulated import Mesh, Whole, save
 from trainer.checkpoint.geometry import Cut
-from trainer.checkpoint.manifest import Manifest, decode, decode_summary, encode, safe_path
+from trainer.checkpoint.manifest import Manifest, decode, decode_summary, encode
 from trainer.checkpoint.store import LocalStore
 from trainer.errors import CheckpointDamaged
 
@@ -86,19 +86,29 @@ def in_chunk(index: int, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (outside("../../etc/passwd"), "is not below it"),
-        (outside("/etc/passwd"), "is not below it"),
-        (outside("data/../../x"), "is not below it"),
-        (outside("data//x"), "is not below it"),
-        (outside("data/x\0y"), "is not below it"),
-        (outside(".hidden"), "is not below it"),
+        (outside("../../etc/passwd"), "data file is"),
+        (outside("/etc/passwd"), "data file is"),
+        (outside("data/../../x"), "data file is"),
+        (outside("data//x"), "data file is"),
+        (outside("data/x\0y"), "data file is"),
+        (outside(".hidden"), "data file is"),
+        (outside("data/v00000007-g00001-0000000b/00000.safetensors"), "another attempt's"),
+        (lambda v: v.update(attempt=".."), "attempt is '..'"),
+        (lambda v: v.update(attempt=7), "attempt is 7"),
+        (lambda v: v.update(time=1e300), "is no time"),
+        (lambda v: v.update(mesh={"tp": [2]}), "is no count"),
+        (lambda v: v.update(identity=[]), "is no mapping"),
+        (in_tensor(0, ["float32"]), "is no text"),
+        (in_tensor(1, {"4": 3}), "is no shape"),
+        (in_chunk(1, [2]), "outside"),
+        (in_chunk(4, "-1 -2"), "is no checksum"),
         (in_tensor(0, "object"), "unknown element type"),
         (in_tensor(1, [1 << 62, 3]), "is no count"),
         (in_tensor(1, [1 << 50, 3]), "elements of"),
         (in_tensor(1, [-4, 3]), "is no count"),
         (in_tensor(1, [4.0, 3]), "is no count"),
         (in_tensor(1, [1] * 1000), "1000 dimensions"),
-        (in_tensor(1, "43"), "is no count"),
+        (in_tensor(1, "43"), "is no shape"),
         (in_tensor(2, []), "0 elements of 12"),
         (in_chunk(0, [2, 0]), "overlaps"),
         (in_chunk(0, [3, 0]), "outside"),
@@ -129,9 +139,3 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
         decode(data, "m")
     with pytest.raises(CheckpointDamaged):
         decode_summary(data, "m")
-
-
-def test_safe_paths() -> None:
-    assert safe_path("data/v00000001-g00001-ab12/00000.safetensors")
-    assert not safe_path("")
-    assert not safe_path("..")

@@ -40,7 +40,7 @@ class Job:
         part = Part(box, torch.full((ROWS // 2, 3), float(version)))
         slot = Slots(self.memory[node] / "own-0").free()
         assert slot is not None
-        attempt = f"v{version:08d}-g00001-x"
+        attempt = f"v{version:08d}-g00001-0000000f"
         commit = {
             "opened": self.opened,
             "writers": [0, 1],
@@ -196,3 +196,16 @@ def test_nothing_staged_is_nothing_to_save(job: Job) -> None:
     (description,) = job.memory["a"].glob("own-0/*.json")
     description.write_text(json.dumps({"format": "another"}))
     assert staged_versions(job.memory["a"]) == []
+
+
+def test_a_mirror_is_not_saved_where_only_its_sender_wants_it(tmp_path: Path) -> None:
+    """1. both ranks have staged version 1; 2. the mirror that node a has says another place;
+    3. node a saves nothing there."""
+    job = Job(tmp_path)
+    job.stage(0, 1)
+    job.stage(1, 1)
+    (path,) = (tmp_path / "a").glob("from-*/*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"url": str(tmp_path / "elsewhere")}))
+    (version,) = staged_versions(tmp_path / "a")
+    assert (version.url, version.mirrors) == (job.url, [])
+    assert not (tmp_path / "elsewhere").exists()

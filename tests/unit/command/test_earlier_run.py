@@ -49,6 +49,15 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     assert earlier_run(job(tmp_path)) is None
 
 
+@pytest.mark.parametrize("told", ["../../elsewhere", "another", "..", 7, None])
+def test_a_run_goes_on_in_its_own_directory(tmp_path: Path, told: object) -> None:
+    leave(job(tmp_path), "first")
+    status = tmp_path / "first" / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"run_id": told}))
+    found = earlier_run(job(tmp_path))
+    assert found is None or found.run.run_id == "first"
+
+
 def record(state: State, step: int) -> RunRecord:
     return RunRecord(
         root=Path("r"),

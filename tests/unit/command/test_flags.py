@@ -16,7 +16,7 @@ from rendezvous.timeouts import Timeouts
 from trainer.agent import Loop, Script, Stream
 from trainer.command import main, options, run
 from trainer.command.flags import notices
-from trainer.command.job_launch import loop_launch
+from trainer.command.job_launch import job_launch, loop_launch
 from trainer.command.same_job import differences
 from trainer.command.script_launch import script_launch
 from trainer.command.slots import processors, worker_count
@@ -133,7 +133,12 @@ def test_a_service_and_a_name_make_one_run(script: str) -> None:
         (["--nnodes", "2", "train.py"], "remesh rendezvous serve"),
         (["--nproc-per-node", "0", "train.py"], "at least 1"),
         (["--max-restarts", "-1", "train.py"], "negative"),
-        (["--rdzv-id", "../up", "train.py"], "names a directory"),
+        (["--rdzv-id", "../up", "train.py"], "--rdzv-id is '../up'; it must be"),
+        (["--rdzv-id", "_x", "train.py"], "letter or digit"),
+        (["--rdzv-id", "prüfung", "train.py"], "letter or digit"),
+        (["--rdzv-id", "x" * 129, "train.py"], "at most 127"),
+        (["--node", "../../x", "train.py"], "--node is '../../x'; it must be"),
+        (["--node", "", "train.py"], "letter or digit"),
         (["--rdzv-conf", "join_timeout", "train.py"], "KEY=VALUE"),
         (["--rdzv-conf", "join_timeout=soon", "train.py"], "seconds"),
         (["--local-ranks-filter", "a", "train.py"], "local ranks"),
@@ -148,6 +153,27 @@ def test_each_mistake_has_its_line(script: str, arguments: list[str], words: str
     with pytest.raises(JobError, match=words.replace("(", r"\(")) as error:
         script_launch(parse(*arguments))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--rdzv-id", "../up"], ["--node", "../../x"], ["--set", "run.id=a/b"], ["--rdzv-id", "a b"]],
+)
+def test_a_job_is_not_begun_under_a_name_that_no_service_takes(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(f"model: {{preset: debug}}\nrun: {{directory: {tmp_path}/runs}}\n")
+    assert main(["run", *arguments, str(job)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [job]
+
+
+@pytest.mark.parametrize("name", ["007", "1e5", "null", "yes"])
+def test_a_run_is_called_as_it_was_typed(tmp_path: Path, name: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("model: {preset: debug}\n")
+    assert job_launch(parse("--rdzv-id", name, str(job))).run_id == name
 
 
 def test_streams() -> None:

@@ -1,0 +1,1 @@
+"""`rendezvous.outside`, by links to its files: see there."""
