@@ -12,6 +12,7 @@ RemeshError
 │   ├── ClusterConflict    another manager holds the fields
 │   └── ClusterUnreachable no usable answer in time
 └── WorkerError            a worker failed in a way that no new generation mends
+    └── ReplicasDiffer     ranks hold different values of what has to be one
 """
 
 from __future__ import annotations
@@ -68,3 +69,7 @@ class ClusterUnreachable(ClusterError):
 
 class WorkerError(RemeshError):
     """A worker failed in a way that no new generation mends."""
+
+
+class ReplicasDiffer(WorkerError):
+    """Ranks hold different values of what has to be one; the message names the first."""

@@ -67,18 +67,18 @@ class Exchange:
         dist.all_gather(rows, mine, group=self.group)
         return [_decoded(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
-    def broadcast(self, value: JSON) -> JSON:
-        """Rank 0's value at every rank."""
+    def broadcast(self, value: JSON, *, source: int = 0) -> JSON:
+        """The value of rank `source` at every rank."""
         if self.world_size == 1:
             return value
         device = self.device
-        payload = _encoded(value).to(device) if self.rank == 0 else None
+        payload = _encoded(value).to(device) if self.rank == source else None
         length = torch.tensor([0 if payload is None else payload.numel()], device=device)
-        dist.broadcast(length, group=self.group, group_src=0)
+        dist.broadcast(length, group=self.group, group_src=source)
         if payload is None:
             payload = torch.empty(int(length), dtype=torch.uint8, device=device)
-        dist.broadcast(payload, group=self.group, group_src=0)
-        return value if self.rank == 0 else _decoded(payload)
+        dist.broadcast(payload, group=self.group, group_src=source)
+        return value if self.rank == source else _decoded(payload)
 
     def scatter(self, values: Sequence[JSON] | None) -> JSON:
         """`values[rank]` of rank 0's list, at each rank. The other ranks pass None."""

@@ -19,18 +19,43 @@ from trainer.checkpoint.staging import own_directory
 from trainer.errors import CheckpointError
 from trainer.job import Job
 from trainer.worker.mirrors import find_mirrors
+from trainer.worker.replicas.check import ReplicaCheck
+from trainer.worker.replicas.held import Difference
 from trainer.worker.restore import Held, Restored, restore
 from trainer.worker.seat import Seat
 from trainer.worker.state import State
 
 log = logging.getLogger(__name__)
 
+WRAPPED = (
+    "is the model wrapped? Wrap it before run.state (DistributedDataParallel, fully_shard), or "
+    "average its gradients before optimizer.step(); what each rank has a part of, give as a DTensor"
+)
+SAME_MODEL = (
+    "every rank has to build and compute the same; does the model, or model.factory, depend on the "
+    "rank, the clock or random numbers of its own?"
+)
+"""How to mend it where ranks differ: in a loop of the user's, and in ours."""
+
 
 class Custody:
     """The state of one rank in one generation; a context at whose end no copy is on its way."""
 
-    def __init__(self, seat: Seat, job: Job, identity: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        job: Job,
+        identity: Mapping[str, Any] | None,
+        *,
+        told: set[str] | None = None,
+    ) -> None:
+        """`told`: see `check_of`."""
         self._seat = seat
+        self._check = check_of(seat, job, told)
+        self._compared = -1
+        """The version that was last found to be the same on all ranks."""
+        self._stepped = False
+        """Whether a step of this generation is over."""
         self._job = job
         self._staging = staging = seat.staging
         self._staged: Staged | None = None
@@ -89,6 +114,7 @@ class Custody:
             return None
         self._saved = restored.version if restored.source == "storage" else -1
         self._seat.check()
+        self._compare_taken(state, restored)
         return restored.source
 
     def go_back(self, state: State) -> str | None:
@@ -100,7 +126,35 @@ class Custody:
         restored = self._restore(
             state, lambda: [held for held in self._mirrors() if held.version < state.version]
         )
-        return None if restored is None else restored.source
+        if restored is None:
+            return None
+        self._compare_taken(state, restored)
+        return restored.source
+
+    def after_step(self, state: State) -> None:
+        """A step is over: if it is the generation's first, all ranks compare what it made.
+
+        Collective. Raises ReplicasDiffer; a loop that wraps nothing is found out here.
+        """
+        if not self._stepped:
+            self._stepped = True
+            self.compare(state)
+
+    def compare(self, state: State) -> None:
+        """Return once all ranks are known to hold alike what they have to; collective.
+
+        Raises ReplicasDiffer.
+        """
+        if self._compared != state.version:
+            self._check.compare(state)
+            self._compared = state.version
+
+    def _compare_taken(self, state: State, restored: Restored) -> None:
+        """Survivors have kept their own, and mirrors are of one rank each; what storage has is
+        read by all from the same files, and checked against their sums."""
+        self._compared = -1
+        if restored.source != "storage":
+            self.compare(state)
 
     def keep(self, state: State, *, write: bool, leaves: bool = False, ends: bool = False) -> None:
         """Copy the state to where it outlives this process; with `write`, save it from there.
@@ -110,6 +164,8 @@ class Custody:
         shared memory, costs this save and not the run.
         """
         self.land()
+        # Of what several ranks hold, only one's goes to storage, and any one's to a new rank.
+        self.compare(state)
         if write:
             self._saved = state.version
         try:
@@ -180,6 +236,8 @@ class Custody:
         """
         with self._seat.waiting():
             self.land()
+            # The hash of the weights is of one rank's.
+            self.compare(state)
             if self._job.checkpoint.at_end and self._saved < state.version:
                 self.keep(state, write=True, ends=True)
                 self.land()
@@ -207,6 +265,36 @@ class Custody:
             return []
         order = self._seat.order
         return find_mirrors(self._staging, turn=order.local_rank, turns=order.local_world_size)
+
+
+def check_of(seat: Seat, job: Job, told: set[str] | None = None) -> ReplicaCheck:
+    """The comparison of all ranks of a generation.
+
+    `told` remembers what this process has said to differ, so that it is said once.
+    """
+    said = set() if told is None else told
+
+    def report(found: Difference) -> None:
+        if said.issuperset(found.names):
+            return
+        said.update(found.names)
+        log.warning(
+            "%s (%d in all) may differ between ranks, and does between %d and %d: rank 0's is kept",
+            ", ".join(found.names),
+            found.count,
+            found.rank,
+            found.other,
+        )
+        seat.say(
+            "event",
+            event="replicas.differ",
+            names=list(found.names),
+            total=found.count,
+            ranks=[found.rank, found.other],
+        )
+
+    remedy = SAME_MODEL if job.trains else WRAPPED
+    return ReplicaCheck(seat.exchange, remedy=remedy, report=report)
 
 
 def _held(past: State) -> Held:

@@ -28,6 +28,7 @@ from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Inbox
 from trainer.worker.outcome import Finished, Outcome, Spared
 from trainer.worker.points import Points
+from trainer.worker.replicas.first_values import compare_first_values
 from trainer.worker.seat import Place, Seat, sit
 from trainer.worker.state import ModelState, shard_of
 from trainer.worker.step import Applied, train_step
@@ -128,6 +129,8 @@ class _Passage:
         with Custody(seat, around.job, identity(around.job)) as custody:
             source = custody.restore(training.state, around.past)
             if source is None:
+                rule, names = around.spec.init_rule, training.state.parameters
+                compare_first_values(rule, names, seat.exchange)
                 training.initialize(around.spec)
             around.past = training.state
             custody.mirror_again(training.state, source)
@@ -176,6 +179,7 @@ class _Passage:
                 break
             self._last = applied = train_step(training, wish=seat.wish(), at=at)
             self._report(applied)
+            custody.after_step(state)
             if applied.verdict.bad is not None:
                 self._tell_bad_numbers(applied.step, applied.verdict.bad, state.numbers.streak)
             ends, leaves = state.version == last, applied.verdict.leave

@@ -6,7 +6,7 @@ next generation has taken over what it needs of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -41,6 +41,13 @@ class State(Protocol):
 
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version; `values` were kept beside them."""
+
+    def may_differ(self) -> Collection[str]:
+        """What may have another value on each rank: names of tensors that are kept apart from the
+        live ones, and paths of values (`own/extra/loader`). Rank 0's count."""
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Rank 0's, of the values that may differ, by their paths."""
 
 
 class ModelState:
@@ -103,6 +110,13 @@ class ModelState:
         self.made_in = int(values.get("made_in", 0))
         self.numbers = Numbers.of(values.get("numbers", {}))
         set_optimizer_step(self.optimizer, version - self.numbers.skipped)
+
+    def may_differ(self) -> Collection[str]:
+        """Nothing."""
+        return ()
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """There are none."""
 
     def gradients(self) -> list[Tensor]:
         """The gradients there are: DTensors, or plain tensors."""

@@ -23,6 +23,7 @@ import torch
 
 from trainer.errors import GenerationOver
 from trainer.job import Job, load
+from trainer.worker.custody import check_of
 from trainer.worker.digest import whole_weights_sha256
 from trainer.worker.environment import take_position
 from trainer.worker.groups import local_device
@@ -46,6 +47,8 @@ class OwnLoop:
         self.device = device
         self.state: OwnState | None = None
         self.made_by: Tally | None = None
+        self.told: set[str] = set()
+        """What this process has said to differ between ranks."""
         self._function = function
         self._seat: Seat | None = None
 
@@ -170,4 +173,6 @@ class OwnLoop:
     def _sha256(self, seat: Seat) -> str | None:
         if self.state is None:
             return None
+        # A function that breaks out of its steps has compared nothing of the last one.
+        check_of(seat, self.job, self.told).compare(self.state)
         return whole_weights_sha256(self.state.parameters, seat.exchange)

@@ -70,7 +70,7 @@ class Run:
         rest = {name: extra for name, extra in extras.items() if not isinstance(extra, nn.Module)}
         state = OwnState({"model": model} | modules, optimizers, rest)
         seat.mark("build")
-        custody = self._stack.enter_context(Custody(seat, program.job, None))
+        custody = self._stack.enter_context(Custody(seat, program.job, None, told=program.told))
         past = program.past if program.version else None
         source = None
         if custody.finds_any(past):
@@ -168,6 +168,7 @@ class Run:
         kept.points.strike("applied")
         if self._program.seat is not seat:
             raise GenerationOver(seat.generation, "the step was settled in a later one")
+        custody.after_step(state)
         ends = state.version >= total
         write = self._is_due(kept, self._program.job.checkpoint.every)
         write = write or (tally.leave and tally.save)

@@ -7,7 +7,7 @@ copied when a step is over, so that the state is always that of a whole version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -118,6 +118,14 @@ class OwnState:
             if f"extra/{name}" in plain:
                 extra.load_state_dict(decode_plain(plain[f"extra/{name}"]))
         self._plain = self._plain_now()
+
+    def may_differ(self) -> Collection[str]:
+        """Buffers, as each rank's forward sees other samples, and what the extras have to say."""
+        return {*self._buffers, *(f"own/extra/{name}" for name in self._extras)}
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Rank 0's, of the extras."""
+        self._plain |= {path.removeprefix("own/"): value for path, value in values.items()}
 
     def gradients(self) -> list[Tensor]:
         """The gradients there are."""

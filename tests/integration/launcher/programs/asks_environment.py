@@ -36,7 +36,9 @@ class Library:
 
 def train(run: trainer.Run) -> None:
     note(run)
-    model = Library().prepare(nn.Linear(4, 1))
+    # DDP gives all ranks the first one's running statistics before a forward, and none after it.
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    model = Library().prepare(network)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     run.state(model, optimizer)
     for step in run.steps(12):

@@ -1,0 +1,1 @@
+"""What several ranks hold alike is compared, never believed: see check.py."""
