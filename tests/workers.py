@@ -135,6 +135,11 @@ class Workers:
                     if not condition():
                         raise AssertionError(f"a worker ended early\n{self.report()}")
 
+    def lost(self, worker: Worker) -> None:
+        """One was killed: wait for its end, and read it no more."""
+        worker.process.wait(TIMEOUT)
+        self._selector.unregister(worker.channel)
+
     def report(self) -> str:
         return "\n".join(
             f"--- {worker.log.name}: {worker.said[-1:]}\n{worker.log.read_text()[-3000:]}"

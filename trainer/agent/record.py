@@ -185,6 +185,8 @@ class Record:
                 fields.pop("rank", None)
                 name = str(message.get("event", "worker.event"))
                 self.event(name, rank=worker.rank, **{"generation": worker.generation} | fields)
+                if isinstance(fields.get("notice"), str):
+                    self.notice(fields["notice"])
             case "entered":
                 if worker.rank == 0 and message.get("mesh"):
                     self._mesh = mesh_text(message["mesh"])

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -271,20 +271,30 @@ class Checkpointer:
                 yield number, summary
 
     def load(
-        self, tensors: Mapping[str, torch.Tensor | DTensor], *, version: int | None = None
+        self,
+        tensors: Mapping[str, torch.Tensor | DTensor],
+        *,
+        version: int | None = None,
+        untrained: Collection[str] = (),
     ) -> Loaded | None:
         """Restore the newest whole checkpoint straight into the tensors; None when there is none.
 
-        With `version`, only checkpoints of that version are looked at. Every block is verified. A
-        damaged checkpoint is named in the log and the one before it is taken. Raises, on every
-        rank: CheckpointMismatch for another model's; CheckpointDamaged when there are checkpoints
-        but not one is whole.
+        With `version`, only checkpoints of that version are looked at. `untrained` names those of
+        the tensors that no optimizer knows of: moments of theirs may be in a checkpoint, and are
+        passed over. Every block is verified. A damaged checkpoint is named in the log and the one
+        before it is taken. Raises, on every rank: CheckpointMismatch for another model's;
+        CheckpointDamaged when there are checkpoints but not one is whole.
         """
         local = local_tensors(tensors)
         with contextlib.closing(self._candidates(version)) as candidates:
-            return self._load(candidates, local)
+            return self._load(candidates, local, untrained)
 
-    def _load(self, candidates: Iterator[JSON], local: Mapping[str, LocalTensor]) -> Loaded | None:
+    def _load(
+        self,
+        candidates: Iterator[JSON],
+        local: Mapping[str, LocalTensor],
+        untrained: Collection[str],
+    ) -> Loaded | None:
         damaged: list[str] = []
         while True:
             found = self._exchange.broadcast(next(candidates) if self._rank == 0 else None)
@@ -298,7 +308,13 @@ class Checkpointer:
             if fault is None:
                 manifest = decode(found["document"].encode(), path)
                 filled = load_manifest(
-                    self._exchange, self._store, manifest, local, self._identity, self._host
+                    self._exchange,
+                    self._store,
+                    manifest,
+                    local,
+                    self._identity,
+                    self._host,
+                    untrained=untrained,
                 )
                 fault = filled.damage
                 if fault is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.manifest import Manifest
-from trainer.checkpoint.mismatch import identity_fault, kind_fault, names_fault
+from trainer.checkpoint.mismatch import identity_fault, is_moment_of, kind_fault, names_fault
 from trainer.checkpoint.move import Move, moves_of, rows_of
 from trainer.checkpoint.movement import carry_out
 from trainer.checkpoint.plan import entries_of, group_of
@@ -43,17 +43,20 @@ def load_manifest(
     local: Mapping[str, LocalTensor],
     identity: Mapping[str, JSON] | None,
     host: str,
+    *,
+    untrained: Collection[str] = (),
 ) -> Filled:
     """Collective. Read the checkpoint into place; replicas may read a part each and exchange it.
 
-    `host` is where this rank runs. Raises CheckpointMismatch, on every rank, when it is another
-    model's; nothing is read then.
+    `host` is where this rank runs; `untrained` names the tensors whose moments, where the
+    checkpoint has any, are passed over. Raises CheckpointMismatch, on every rank, when it is
+    another model's; nothing is read then.
     """
     fault = None if identity is None else identity_fault(manifest.identity, identity)
     kinds = {name: (item.dtype, item.shape) for name, item in local.items()}
-    rows = exchange.all_gather([fault or kind_fault(manifest, kinds), host])
+    rows = exchange.all_gather([fault or kind_fault(manifest, kinds, untrained), host])
     fault = _first([row[0] for row in rows])
-    fault = fault or names_fault(_untaken(exchange, manifest, local))
+    fault = fault or names_fault(_untaken(exchange, manifest, local, untrained))
     if fault is not None:
         raise CheckpointMismatch(
             f"checkpoint {manifest.attempt} in {store.url} does not fit: {fault}"
@@ -141,12 +144,16 @@ def _putter(view: torch.Tensor, data: np.ndarray[Any, Any]) -> Callable[[], None
     return lambda: put_bytes(view, data)
 
 
-def _untaken(exchange: Exchange, manifest: Manifest, local: Mapping[str, LocalTensor]) -> list[str]:
+def _untaken(
+    exchange: Exchange,
+    manifest: Manifest,
+    local: Mapping[str, LocalTensor],
+    untrained: Collection[str],
+) -> list[str]:
     names = sorted(manifest.tensors)
-    taken = torch.tensor([name in local for name in names], dtype=torch.uint8)
-    return [
-        name for name, seen in zip(names, exchange.any_set(taken).tolist(), strict=True) if not seen
-    ]
+    flags = [name in local or is_moment_of(name, untrained) for name in names]
+    taken = exchange.any_set(torch.tensor(flags, dtype=torch.uint8)).tolist()
+    return [name for name, seen in zip(names, taken, strict=True) if not seen]
 
 
 def _first(faults: list[str | None]) -> str | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from trainer.checkpoint.manifest import Manifest
 
 JSON = Any
 SHOWN = 3
+MODEL, MOMENTS = "model/", "optim/"
+"""What a job's tensors are named by: the model's, and the optimizer's."""
 REMEDY = (
     "Give the job the model that wrote it, or another checkpoint.directory "
     "(an empty one starts from scratch)."
+)
+
+BUFFERS_REMEDY = (
+    "Where the model's own code gives them the right values, register them with persistent=False; "
+    "otherwise give the job another checkpoint.directory (an empty one starts from scratch)."
 )
 
 
@@ -39,9 +46,20 @@ def _plain(value: JSON) -> JSON:
     return list(value) if isinstance(value, tuple) else value
 
 
-def kind_fault(manifest: Manifest, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
-    """The first tensors that are missing there, or of another shape or element type, or None."""
+def kind_fault(
+    manifest: Manifest,
+    wanted: Mapping[str, tuple[str, tuple[int, ...]]],
+    untrained: Collection[str] = (),
+) -> str | None:
+    """The first tensors that are missing there, or of another shape or element type, or None.
+
+    `untrained` are those of them that are buffers: a checkpoint that has none of them, but all
+    else, was written when none were saved.
+    """
     lines = []
+    missing = sorted(wanted.keys() - manifest.tensors.keys())
+    if missing and set(missing) == set(untrained):
+        return _message("it was written without the model's buffers", missing, BUFFERS_REMEDY)
     for name, (dtype, shape) in sorted(wanted.items()):
         saved = manifest.tensors.get(name)
         if saved is None:
@@ -58,8 +76,14 @@ def names_fault(unwanted: Iterable[str]) -> str | None:
     return _message("it holds another model", [f"{n} has no place here" for n in sorted(unwanted)])
 
 
-def _message(why: str, lines: list[str]) -> str | None:
+def is_moment_of(name: str, untrained: Collection[str]) -> bool:
+    """Whether it is a moment (`optim/<tensor>/<moment>`) of one of these (`model/<tensor>`)."""
+    tensor, _, moment = name.removeprefix(MOMENTS).rpartition("/")
+    return name.startswith(MOMENTS) and bool(moment) and f"{MODEL}{tensor}" in untrained
+
+
+def _message(why: str, lines: list[str], remedy: str = REMEDY) -> str | None:
     if not lines:
         return None
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return f"{why}: {'; '.join(lines[:SHOWN])}{more}. {REMEDY}"
+    return f"{why}: {'; '.join(lines[:SHOWN])}{more}. {remedy}"

@@ -17,6 +17,7 @@ from trainer.errors import JobError
 from trainer.job import Job
 from trainer.job.factory import call_factory, find_factory
 from trainer.mesh import decoder_stages
+from trainer.models.buffers import buffer_places
 from trainer.models.init import InitRule
 from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
 from trainer.models.loss import summed_cross_entropy
@@ -116,9 +117,11 @@ def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
         return lambda: whole().get_parameter(name).detach()
 
     def fill_buffers(module: nn.Module, device: torch.device) -> None:
-        values = dict(whole().named_buffers())
-        for name, buffer in module.named_buffers():
-            buffer.copy_(values[name].to(device))
+        values = {place.name: place.get() for place in buffer_places(whole())}
+        for place in buffer_places(module):
+            buffer, value = place.get(), values[place.name]
+            if buffer is not None and value is not None:
+                buffer.copy_(value)
 
     return ModelSpec(
         build=build,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
@@ -10,9 +12,14 @@ from torch.distributed.tensor import DTensor, Replicate
 from trainer.data import Batches
 from trainer.exact import Round, rounds
 from trainer.job import Job
+from trainer.models.buffers import names_within
 from trainer.models.init import initial_value
 from trainer.models.spec import ModelSpec
 from trainer.parallel import Shapes, parallelize
+from trainer.parallel.materialize import materialize
+from trainer.worker.buffer_notes import Note, notes_on
+from trainer.worker.buffer_sharing import BufferSharing, Change
+from trainer.worker.buffers import ModelBuffers
 from trainer.worker.state import ModelState, shard_of
 
 
@@ -39,7 +46,8 @@ class Training:
         self.dp_rank = mesh["dp_replicate"].get_local_rank() * shards.size() + (
             shards.get_local_rank()
         )
-        self.rounds: list[Round] = rounds(pieces, mesh["dp_replicate"].size() * shards.size())
+        self.data_size = mesh["dp_replicate"].size() * shards.size()
+        self.rounds: list[Round] = rounds(pieces, self.data_size)
         samples = job.train.samples_per_microbatch(pieces)
         self.samples_per_step = pieces * job.train.microbatches * samples
         self.tokens_per_step = self.samples_per_step * job.data.seq_len
@@ -52,27 +60,34 @@ class Training:
             device=device,
         )
         self._materialize(spec)
+        modules = [part for _, part in self._parallel.parts]
+        buffers = ModelBuffers(modules)
         # Taken now: FSDP puts other tensors in these places while it computes.
         parameters = {
-            name: parameter
-            for _, part in self._parallel.parts
-            for name, parameter in part.named_parameters()
+            name: parameter for part in modules for name, parameter in part.named_parameters()
         }
         self.state = ModelState(
             job.train,
             parameters,
+            buffers,
             device,
             generation=generation,
             facts={"seed": job.run.seed, "pieces": pieces},
             samples_per_step=self.samples_per_step,
         )
+        self._sharing = BufferSharing(buffers, modules, mesh, device)
+        self._compiled: set[str] = set()
+        """The names of buffers in compiled code."""
+        if job.compile.enabled:
+            self._compiled = {
+                name for part in modules for name in names_within(part, spec.blocks(part))
+            }
         self.reports_loss = self._parallel.holds_last_stage and mesh["tp"].get_local_rank() == 0
 
     def _materialize(self, spec: ModelSpec) -> None:
         where = torch.device("cpu") if self.job.parallel.cpu_offload else self.device
         for _, part in self._parallel.parts:
-            part.to_empty(device=where)
-            spec.after_materialize(part, self.device)
+            materialize(part, spec, where=where, device=self.device, seed=self.job.run.seed)
             part.train()
 
     def initialize(self, spec: ModelSpec) -> None:
@@ -90,8 +105,25 @@ class Training:
         """The gradients of one piece; see trainer/parallel/piece.py."""
         return self._parallel.run_piece(tokens, targets, keys)
 
+    def run_idle_piece(self, tokens: Tensor, targets: Tensor, keys: Tensor) -> None:
+        """Take part in a round without a piece of one's own: nothing is left of it."""
+        with self.state.buffers.untouched():
+            self._parallel.run_piece(tokens, targets, keys)
+
+    def share_buffers(self) -> list[Change]:
+        """Every rank gets the first one's buffers; collective. See buffer_sharing.py."""
+        return self._sharing.share()
+
+    def notes_on(self, changes: Sequence[Change]) -> list[Note]:
+        """What is to be told of them, by the one rank that speaks for its stage."""
+        if self.dp_rank != 0 or self.mesh["tp"].get_local_rank() != 0:
+            return []
+        return notes_on(changes, data_size=self.data_size, compiled=self._compiled)
+
     def begin_round(self, work: Round, *, first: bool) -> None:
-        """Make ready for the next piece of every rank."""
+        """Make ready for the next piece of every rank; `first` of the step."""
+        if first:
+            self._sharing.begin_step()
         for fold in self._parallel.folds:
             fold.begin(work.live, first=first)
         if first or self._parallel.folds:

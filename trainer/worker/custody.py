@@ -33,7 +33,8 @@ WRAPPED = (
 )
 SAME_MODEL = (
     "every rank has to build and compute the same; does the model, or model.factory, depend on the "
-    "rank, the clock or random numbers of its own?"
+    "rank, the clock or random numbers of its own, or have pipeline stages one name for several "
+    "buffers?"
 )
 """How to mend it where ranks differ: in a loop of the user's, and in ours."""
 

@@ -15,12 +15,12 @@ from trainer.worker.build import Training
 
 
 def weights_sha256(training: Training) -> str:
-    """SHA-256 over name, dtype, shape and bytes of each full parameter, in name order.
+    """SHA-256 over name, dtype, shape and bytes of each full parameter and persistent buffer.
 
-    Collective over the world. One parameter is whole at a time; the hash is known on global
-    rank 0, and is empty elsewhere.
+    In the order of names. Collective over the world. One tensor is whole at a time; the hash is
+    known on global rank 0, and is empty elsewhere.
     """
-    own = {name: parameter.detach() for name, parameter in training.state.parameters.items()}
+    own = training.state.weights()
     rank = dist.get_rank()
     hasher = hashlib.sha256()
     for name, owner, dtype, shape in _inventory(own, training):
@@ -33,18 +33,18 @@ def weights_sha256(training: Training) -> str:
     return hasher.hexdigest() if rank == 0 else ""
 
 
-def whole_weights_sha256(parameters: Mapping[str, Tensor], exchange: Exchange) -> str | None:
-    """The same hash, of parameters that every rank has a part of; None where that is not so.
+def whole_weights_sha256(weights: Mapping[str, Tensor], exchange: Exchange) -> str | None:
+    """The same hash, of tensors that every rank has a part of; None where that is not so.
 
     Collective over the world. It is known on global rank 0, and is empty elsewhere.
     """
-    names = sorted(parameters)
+    names = sorted(weights)
     listed = hashlib.sha256("\0".join(names).encode()).hexdigest()
     if len(set(exchange.all_gather(listed))) > 1:
         return None
     hasher = hashlib.sha256()
     for name in names:
-        full = _whole(parameters[name].detach())
+        full = _whole(weights[name].detach())
         if exchange.rank == 0:
             _add(hasher, name, full)
     return hasher.hexdigest() if exchange.rank == 0 else ""
@@ -59,7 +59,7 @@ def _add(hasher: hashlib._Hash, name: str, full: Tensor) -> None:
 def _inventory(
     own: dict[str, Tensor], training: Training
 ) -> list[tuple[str, int, str, tuple[int, ...]]]:
-    """(name, the first rank that holds it, dtype, shape) of every parameter, in name order."""
+    """(name, the first rank that holds it, dtype, shape) of every tensor, in name order."""
     rank = dist.get_rank()
     coordinate = training.mesh.get_coordinate()
     assert coordinate is not None
@@ -69,11 +69,11 @@ def _inventory(
         else []
     )
     everything = Exchange(rank, dist.get_world_size(), None).all_gather(mine)
-    return sorted(
-        (name, owner, dtype, tuple(shape))
-        for rows in everything
-        for name, owner, dtype, shape in rows
-    )
+    found: dict[str, tuple[str, int, str, tuple[int, ...]]] = {}
+    for name, owner, dtype, shape in (row for rows in everything for row in rows):
+        # Several stages may have a buffer of one name; they have one value, and it counts once.
+        found.setdefault(name, (name, owner, dtype, tuple(shape)))
+    return [found[name] for name in sorted(found)]
 
 
 def _whole(value: Tensor) -> Tensor:

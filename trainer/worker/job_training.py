@@ -20,6 +20,8 @@ from trainer.mesh import MeshPlan, NodeSlots, plan_job
 from trainer.models.factory import build_spec
 from trainer.models.spec import ModelSpec
 from trainer.worker.ballot import Verdict
+from trainer.worker.buffer_notes import Note
+from trainer.worker.buffer_sharing import Change
 from trainer.worker.build import Training
 from trainer.worker.custody import Custody
 from trainer.worker.digest import weights_sha256
@@ -49,6 +51,8 @@ class JobTraining:
         self.device = device
         self.pieces = pieces
         self.past: ModelState | None = None
+        self.told: set[Note] = set()
+        """What this process has said of the model's buffers."""
 
     @classmethod
     def described_in(cls, order: Enter) -> Self:
@@ -180,6 +184,7 @@ class _Passage:
             self._last = applied = train_step(training, wish=seat.wish(), at=at)
             self._report(applied)
             custody.after_step(state)
+            self._tell_changes(training, applied.changes)
             if applied.verdict.bad is not None:
                 self._tell_bad_numbers(applied.step, applied.verdict.bad, state.numbers.streak)
             ends, leaves = state.version == last, applied.verdict.leave
@@ -238,6 +243,22 @@ class _Passage:
             self._seat.say("event", event="step.skipped", step=step, reason=bad)
         if streak >= train.bad_steps:
             raise WorkerError(f"step {step}: {bad}, the last of {streak} bad steps in a row")
+
+    def _tell_changes(self, training: Training, changes: Sequence[Change]) -> None:
+        """Say once, by name, what the forwards' changes of buffers mean for the bits."""
+        for note in training.notes_on(changes):
+            if note in self._around.told:
+                continue
+            self._around.told.add(note)
+            log.warning("%s", note.text)
+            self._seat.say(
+                "event",
+                event="buffers.change",
+                buffers=list(note.names),
+                total=note.total,
+                why=note.why,
+                notice=note.text,
+            )
 
     def _report(self, applied: Applied, *, again: bool = False) -> None:
         fields: dict[str, Any] = {"step": applied.step}

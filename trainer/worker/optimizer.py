@@ -56,8 +56,8 @@ def optimizer_tensors(
             yield f"{name}/{moment}", placed_as(parameter, optimizer.state[shards[name]][moment])
 
 
-def placed_as(parameter: nn.Parameter, shard: Tensor) -> Tensor:
-    """The tensor of which this rank holds `shard`, cut as `parameter` is."""
+def placed_as(parameter: Tensor, shard: Tensor) -> Tensor:
+    """The tensor of which this rank holds `shard`, cut as `parameter` (or a buffer) is."""
     if not isinstance(parameter, DTensor):
         return shard
     return DTensor.from_local(

@@ -23,6 +23,7 @@ from trainer.job import Job, load
 from trainer.models.factory import build_spec
 from trainer.models.spec import Stage
 from trainer.parallel.apply import prepare_stage
+from trainer.parallel.materialize import materialize
 from trainer.parallel.shard import torch_dtype
 from trainer.worker.groups import local_device
 
@@ -66,8 +67,8 @@ def run_one_block(job: Job, device: torch.device, *, pieces: int) -> None:
         if not job.compile.enabled:
             module.to_empty(device="meta")
             return
-        module.to_empty(device="cpu" if job.parallel.cpu_offload else device)
-        spec.after_materialize(module, device)
+        where = torch.device("cpu") if job.parallel.cpu_offload else device
+        materialize(module, spec, where=where, device=device, seed=job.run.seed)
         module.train()
         hidden = torch.zeros(
             (samples, job.data.seq_len, spec.hidden_size),

@@ -82,7 +82,7 @@ def restore(
             state.become(recovery.version, values)
             return Restored(version=recovery.version, source=recovery.source)
         log.warning("a mirror was filled anew while it was being read; looking again")
-    loaded = checkpointer.load(state.tensors())
+    loaded = checkpointer.load(state.tensors(), untrained=state.untrained())
     if loaded is None:
         return None
     state.become(loaded.version, loaded.values)

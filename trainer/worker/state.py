@@ -1,4 +1,4 @@
-"""The state that training changes: parameters, moments, a version, and a step that is under way.
+"""The state that training changes: parameters, moments, buffers, a version, and a step under way.
 
 It outlives the generation that made it: the process groups and modules go, this stays until the
 next generation has taken over what it needs of it.
@@ -18,6 +18,7 @@ from trainer.checkpoint.tensors import LocalTensor, local_tensors
 from trainer.job import TrainSection
 from trainer.job.learning_rate import learning_rate
 from trainer.worker.ballot import Verdict
+from trainer.worker.buffers import ModelBuffers
 from trainer.worker.numbers import Numbers
 from trainer.worker.optimizer import make_optimizer, optimizer_tensors, set_optimizer_step
 
@@ -35,6 +36,9 @@ class State(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by the name that the whole model gives it."""
+
+    def untrained(self) -> Collection[str]:
+        """The names of those tensors that are the model's and no optimizer's: its buffers."""
 
     def values(self) -> dict[str, Any]:
         """What belongs to the version beside tensors: plain, and the same on every rank."""
@@ -62,6 +66,7 @@ class ModelState:
         self,
         train: TrainSection,
         parameters: Mapping[str, nn.Parameter],
+        buffers: ModelBuffers,
         device: torch.device,
         *,
         generation: int,
@@ -73,6 +78,7 @@ class ModelState:
         self._facts = dict(facts)
         self._samples_per_step = samples_per_step
         self.parameters = dict(parameters)
+        self.buffers = buffers
         self._shards = {name: shard_of(parameter) for name, parameter in parameters.items()}
         self.optimizer = make_optimizer(train.optimizer, self._shards, device)
         self.generation = generation
@@ -85,14 +91,23 @@ class ModelState:
         self.local: dict[str, LocalTensor] = local_tensors(self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters under `model/`, moments under `optim/`."""
+        """Parameters and buffers under `model/`, moments under `optim/`."""
         return {
-            **{f"model/{name}": parameter.detach() for name, parameter in self.parameters.items()},
+            **{f"model/{name}": tensor for name, tensor in self.weights().items()},
             **{
                 f"optim/{name}": tensor
                 for name, tensor in optimizer_tensors(self.optimizer, self._shards, self.parameters)
             },
         }
+
+    def weights(self) -> dict[str, Tensor]:
+        """What `state_dict` calls the model: parameters and persistent buffers, by name."""
+        parameters = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return parameters | self.buffers.kept
+
+    def untrained(self) -> Collection[str]:
+        """The buffers, under `model/`."""
+        return {f"model/{name}" for name in self.buffers.kept}
 
     def values(self) -> dict[str, Any]:
         """Every random key follows from these and the job."""
@@ -109,6 +124,7 @@ class ModelState:
         self.version, self.made_by = version, None
         self.made_in = int(values.get("made_in", 0))
         self.numbers = Numbers.of(values.get("numbers", {}))
+        self.buffers.put_back(self.buffers.kept)
         set_optimizer_step(self.optimizer, version - self.numbers.skipped)
 
     def may_differ(self) -> Collection[str]:
@@ -134,15 +150,18 @@ class ModelState:
     def apply(self, verdict: Verdict) -> None:
         """Clip and update this rank's shards; a step with bad numbers updates nothing.
 
+        The buffers become what the step's forwards have made of them, or what they were before.
         Nothing here waits for another rank, and nothing interrupts it, so a version is either
         made or not.
         """
         train, step = self._train, self.version + 1
         if verdict.bad is None:
             self._update(verdict)
+            self.buffers.settle()
             remember = train.spike is not None
             self.numbers = self.numbers.after_good(verdict.loss, verdict.norm, remember=remember)
         else:
+            self.buffers.put_back()
             condemn = train.on_bad_numbers == "rollback"
             self.numbers = self.numbers.after_bad(step, condemn=condemn)
         self.drop_gradients()

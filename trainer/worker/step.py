@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from trainer.exact import Round
 from trainer.job.learning_rate import learning_rate
 from trainer.parallel.piece import total
 from trainer.worker.ballot import Verdict, Wish, agree
+from trainer.worker.buffer_sharing import Change
 from trainer.worker.build import Training
 
 IGNORED = -100
@@ -28,6 +29,8 @@ class Applied:
     lr: float
     tokens: int
     seconds: float
+    changes: Sequence[Change] = ()
+    """The buffers that were seen to change for the first time."""
 
 
 def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> Applied:
@@ -48,6 +51,8 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
             losses[work.piece_of(training.dp_rank)] = loss
         at("piece")
 
+    # Before the step is agreed on: who has agreed waits for nobody to make the next version.
+    changes = training.share_buffers()
     state.gradients_whole = True
     at("gradients")
     found = agree(
@@ -69,6 +74,7 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
         lr=learning_rate(training.job.train, step),
         tokens=training.tokens_per_step,
         seconds=time.perf_counter() - began,
+        changes=changes,
     )
 
 
@@ -81,8 +87,12 @@ def _run_piece(training: Training, step: int, work: Round) -> float | None:
     # For models that draw random numbers of their own: keyed by the piece, never by the rank.
     torch.manual_seed(piece_seed(training.job.run.seed, int(keys[0])))
     device = training.device
-    losses = training.run_piece(tokens.to(device), targets.to(device), keys.to(device))
-    return total(losses) if counts and training.reports_loss else None
+    piece = tokens.to(device), targets.to(device), keys.to(device)
+    if not counts:
+        training.run_idle_piece(*piece)
+        return None
+    losses = training.run_piece(*piece)
+    return total(losses) if training.reports_loss else None
 
 
 def piece_seed(seed: int, first_sample: int) -> int:

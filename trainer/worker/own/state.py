@@ -95,6 +95,16 @@ class OwnState:
             clear_state(optimizer)
         self._look()
 
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and persistent buffers under their module's name."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()} | (
+            self._buffers
+        )
+
+    def untrained(self) -> Collection[str]:
+        """No name tells what is a buffer's: the user's optimizers hold what they hold."""
+        return ()
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers under their module's name, moments under `optim<n>/`."""
         return {name: tensor.detach() for name, tensor in self._live.items()}
