@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from trainer.worker.own.run import Run
 
 __all__ = ["Run", "elastic"]
+__version__ = "0.1.0"
 
 
 def elastic(

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from trainer import __version__
+
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -41,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Elastic, fault-tolerant distributed training for PyTorch.",
         epilog="`remesh COMMAND --help` says more about each.",
     )
+    parser.add_argument("--version", action="version", version=f"remesh {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     for name, text in (SUBCOMMANDS | ON_A_CLUSTER).items():
         commands.add_parser(name, help=text, add_help=False)
     if not arguments or arguments[0] not in SUBCOMMANDS | ON_A_CLUSTER:
+        if arguments and not arguments[0].startswith("-"):
+            print(f"remesh: {_unknown(arguments[0])}", file=sys.stderr)
+            return EXIT_USAGE
         known = parser.parse_args(arguments)
         assert known.command is None
         parser.print_help()
@@ -64,6 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _unknown(word: str) -> str:
+    """What to say of a word that stands where a command should."""
+    import difflib
+
+    near = difflib.get_close_matches(word, SUBCOMMANDS | ON_A_CLUSTER, n=1)
+    if not near and (word.endswith((".yaml", ".yml", ".py")) or os.path.isfile(word)):  # noqa: PTH113
+        return f"{word!r} is no command; did you mean `remesh run {word}`?"
+    rest = f"did you mean {near[0]}?" if near else "`remesh --help` lists them"
+    return f"{word!r} is no command; {rest}"
 
 
 def _dispatch(name: str, arguments: list[str]) -> int:
