@@ -124,6 +124,13 @@ class TellDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """Let the person who watches know."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Depart:
     """Every process has ended: say goodbye to the service and end with `code`.
 
@@ -152,5 +159,6 @@ Action = (
     | TellFailed
     | TellFinished
     | TellDrain
+    | Show
     | Depart
 )

@@ -29,6 +29,7 @@ from rendezvous.session.events import (
     Spare,
 )
 from rendezvous.supervision import awaited, start_task
+from trainer import fingerprint
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
@@ -274,7 +275,7 @@ class Agent:
         fact: Fact | None = None
         match kind:
             case "hello":
-                worker.state = "ready"
+                worker.state, worker.was_ready = "ready", True
                 fact = facts.Hello(number)
             case "entered":
                 worker.state = "running"
@@ -317,21 +318,39 @@ class Agent:
             self._inbox.put(fact)
 
     def _worker_ended(self, worker: Worker, how: Exit) -> None:
+        said, error = "", ""
+        if worker.rank is None and not (worker.was_ready and self._state.ending):
+            said, error = self._hear_last_words(worker, how)
         failure = self._judge(worker, how)
         self._record.exited(worker, how, expected=failure is None)
         generation = self._state.generation
         if self._keeping is not None and generation is not None and worker.local_rank is not None:
             self._keeping.worker_ended(worker.local_rank, generation)
-        if failure is not None:
+        placed = worker.rank is not None
+        if failure is not None and (placed or not (worker.standby or worker.was_ready)):
             if self._failures and self._failures[-1].generation != failure.generation:
                 self._failures.clear()
             self._failures.append(failure)
-        self._inbox.put(facts.Exited(worker.number, how))
+        self._inbox.put(facts.Exited(worker.number, how, said, error))
+
+    def _hear_last_words(self, worker: Worker, how: Exit) -> tuple[str, str]:
+        """The last line of a process that never had a place, and its error's fingerprint.
+
+        All that it wrote is kept in a file of its own, as there is no rank and no generation.
+        """
+        early = worker.pump.early_output()
+        if early:
+            path = self._directory.start_log(self._name.name, worker.pid)
+            try:
+                worker.pump.keep_early_output(path)
+                worker.log = path
+            except OSError as problem:
+                log.warning("the output of process %d can't be kept: %s", worker.pid, problem)
+        said = fingerprint.last_words(early.decode(errors="replace"))
+        return said, "" if how.signal else fingerprint.of_output(said)
 
     def _judge(self, worker: Worker, how: Exit) -> Failure | None:
         """Whether the worker failed by itself, rather than because we ended it."""
-        if worker.generation is None or worker.rank is None or worker.local_rank is None:
-            return None
         said = read_error_file(worker.error_file) if worker.error_file is not None else None
         message, trace, at = said or ("", "", time.time())
         if worker.told is not None:
@@ -394,6 +413,8 @@ class Agent:
                     log.info("killed process %d: %s", process, reason)
                 case act.Quit(process):
                     self._hands.quit(process)
+                case act.Show(text):
+                    self._record.notice(text)
                 case act.Depart():
                     if action.save_seconds:
                         await self._save(action.save_seconds)
@@ -482,6 +503,7 @@ def _policy(launch: Launch) -> Policy:
     if isinstance(launch.workers, Loop):
         return Policy(
             persistent=True,
+            own=launch.workers.own,
             standby=launch.workers.standby,
             stop_seconds=launch.drain_seconds,
             interrupt_seconds=launch.workers.interrupt_seconds,

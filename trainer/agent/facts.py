@@ -151,10 +151,16 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A worker's process has ended."""
+    """A worker's process has ended.
+
+    `said`: the line with which it ended, where it never was ready. `error`: the fingerprint of
+    that (see trainer/fingerprint.py), empty where it may go better the next time.
+    """
 
     process: int
     exit: Exit
+    said: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

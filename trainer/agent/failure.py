@@ -14,12 +14,15 @@ LAST_LINES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """One worker's failure. `time` is when it failed, `traceback` what it said of it."""
+    """One worker's failure. `time` is when it failed, `traceback` what it said of it.
+
+    `rank`, `local_rank` and `generation` are None where it ended before it had a place.
+    """
 
     node: str
-    rank: int
-    local_rank: int
-    generation: int
+    rank: int | None
+    local_rank: int | None
+    generation: int | None
     pid: int
     exit: Exit
     time: float
@@ -30,7 +33,8 @@ class Failure:
     @property
     def cause(self) -> str:
         """One line."""
-        what = f"rank {self.rank} ended with {self.exit}"
+        who = f"a process (pid {self.pid})" if self.rank is None else f"rank {self.rank}"
+        what = f"{who} ended with {self.exit}"
         return f"{what}: {self.message}" if self.message else what
 
 
@@ -59,15 +63,16 @@ def report(failures: Sequence[Failure]) -> str:
     root = first(failures)
     if root is None:
         return ""
-    lines = [
-        f"first failure: rank {root.rank} (local rank {root.local_rank}, node {root.node}, "
-        f"pid {root.pid}) ended with {root.exit} in generation {root.generation}"
-    ]
+    who = f"rank {root.rank} (local rank {root.local_rank}, node {root.node}, pid {root.pid})"
+    when = f"in generation {root.generation}"
+    if root.rank is None:
+        who, when = f"a process of node {root.node} (pid {root.pid})", "before it was ready"
+    lines = [f"first failure: {who} ended with {root.exit} {when}"]
     if root.traceback:
         lines += ["", *root.traceback.rstrip().splitlines(), ""]
     elif root.message:
         lines.append(f"  {root.message}")
-    elif (tail := _last_lines(root.log)) and root.exit.signal is None:
+    elif (tail := _last_lines(root.log)) and (root.rank is None or not root.exit.by_others):
         lines += ["  the last lines of its output:", *(f"  | {line}" for line in tail)]
     if root.log is not None:
         lines.append(f"  its output: {root.log}")

@@ -8,6 +8,7 @@ import os
 import queue
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ CHUNK_BYTES = 1 << 16
 CONSOLE_CHUNKS = 256
 PAUSE_SECONDS = 0.02
 EARLY_BYTES = 1 << 20
+"""The newest of what was written before there was a log file; what a process says last counts."""
 
 
 class ConsoleWriter:
@@ -76,7 +78,8 @@ class Pump:
         self._prefix = prefix.encode()
         self._log = -1
         self._own: dict[Stream, int] = {}
-        self._early: list[tuple[Stream, bytes]] = []
+        self._early: deque[tuple[Stream, bytes]] = deque()
+        self._early_bytes = 0
         self._lines: dict[Stream, bytes] = {Stream.OUT: b"", Stream.ERR: b""}
         self._pipes: dict[Stream, int] = {}
         self.child_ends: dict[Stream, int] = {}
@@ -104,7 +107,8 @@ class Pump:
         for stream, suffix in ((Stream.OUT, ".stdout.log"), (Stream.ERR, ".stderr.log")):
             if stream in self._separate:
                 self._own[stream] = os.open(path.with_suffix(suffix), flags, 0o644)
-        early, self._early = self._early, []
+        early, self._early = self._early, deque()
+        self._early_bytes = 0
         for stream, data in early:
             self._store(stream, data)
 
@@ -119,8 +123,13 @@ class Pump:
         self._close_files()
 
     def early_output(self) -> bytes:
-        """What the worker wrote before it had a log file."""
+        """The newest of what the worker wrote before it had a log file."""
         return b"".join(data for _stream, data in self._early)
+
+    def keep_early_output(self, path: Path) -> None:
+        """Give it a log file after all, once the worker has ended. Raises OSError."""
+        self.log_to(path)
+        self._close_files()
 
     def _ready(self, stream: Stream) -> None:
         loop = asyncio.get_running_loop()
@@ -152,8 +161,10 @@ class Pump:
 
     def _store(self, stream: Stream, data: bytes) -> None:
         if self._log < 0:
-            if sum(len(part) for _stream, part in self._early) < EARLY_BYTES:
-                self._early.append((stream, data))
+            self._early.append((stream, data))
+            self._early_bytes += len(data)
+            while self._early_bytes - len(self._early[0][1]) >= EARLY_BYTES:
+                self._early_bytes -= len(self._early.popleft()[1])
             return
         with contextlib.suppress(OSError):
             os.write(self._log, data)

@@ -18,6 +18,8 @@ from trainer.agent import leash, warden
 
 AGENT_VARIABLE = "REMESH_AGENT"
 AGENT_NICE = -10
+SENT_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals of which a process's last lines say nothing; the others it brings on itself."""
 _LEASH = (sys.executable, "-I", "-S", str(Path(leash.__file__)))
 _WORKERS_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -43,6 +45,11 @@ class Exit:
     @property
     def ok(self) -> bool:
         return self.code == 0
+
+    @property
+    def by_others(self) -> bool:
+        """Whether it was most likely ended from outside."""
+        return self.signal in SENT_BY_OTHERS
 
     def __str__(self) -> str:
         return f"signal {signal_name(self.signal)}" if self.signal else f"exit code {self.code}"

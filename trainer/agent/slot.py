@@ -10,13 +10,15 @@ from enum import Enum, auto
 class Policy:
     """How patient an agent is with its workers. Times in seconds.
 
-    `persistent`: loop workers. `interrupt_seconds`: from an interrupt to the dump of stacks.
-    `dump_seconds`: from there to the kill. `quit_seconds`: for an orderly end. `hang_seconds`:
-    a step that takes longer is taken for a hang, None to learn it from the steps before.
+    `persistent`: loop workers; `own`: in a program of the user's. `interrupt_seconds`: from an
+    interrupt to the dump of stacks. `dump_seconds`: from there to the kill. `quit_seconds`: for an
+    orderly end. `hang_seconds`: a step that takes longer is taken for a hang, None to learn it from
+    the steps before.
     `stop_seconds`: for the step and the save with which a job that is stopped ends.
     """
 
     persistent: bool
+    own: bool = False
     standby: int = 0
     interrupt_seconds: float = 5.0
     dump_seconds: float = 0.5

@@ -25,10 +25,10 @@ from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE, Ending,
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
 from trainer.agent.standbys import Standbys
+from trainer.agent.starts import SLOW_START_SECONDS, Starts
 
 SAVE_SECONDS = 1800.0
 NOT_ASKED = facts.BoundaryAsked(0, "")
-HOPELESS_STARTS = 3
 STUCK, HUNG = "worker.stuck", "worker.hung"
 
 
@@ -54,18 +54,22 @@ class AgentState:
     _notice: Notice | None = None
     _stop: Stop | None = None
     _ending: Ending | None = None
-    _false_starts: int = 0
+    _starts: Starts = field(init=False)
+    _slow_at: float | None = None
+    """When to say that no process has become ready yet; None once one has, or it was said."""
     _watch: HangWatch = field(init=False)
     _out: list[Action] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._watch = HangWatch(self.policy.hang_seconds)
+        self._starts = Starts(self.slot_count, self.policy.own)
         self.slots = [Slot(local_rank) for local_rank in range(self.slot_count)]
 
     # What happens
 
     def begin(self, now: float) -> list[Action]:
         """Start what can start before anything is agreed."""
+        self._slow_at = now + SLOW_START_SECONDS if self.policy.persistent else None
         return self.step(facts.Tick(), now)
 
     def step(self, fact: Fact, now: float) -> list[Action]:
@@ -95,8 +99,8 @@ class AgentState:
             case facts.Unsaved(generation, reason):
                 if generation == self._number and self._ending is None:
                     self._give_up(EXIT_FAILED, reason, now)
-            case facts.Exited(process, how):
-                self._on_exit(process, how, now)
+            case facts.Exited():
+                self._on_exit(fact, now)
             case facts.Hello(process):
                 self._on_hello(process)
             case facts.Tick():
@@ -111,7 +115,7 @@ class AgentState:
     def next_deadline(self) -> float | None:
         """When the next `Tick` is due; None when nothing waits for time alone."""
         times = [slot.deadline for slot in self.slots]
-        times += [self._notice_over(), self._watch.deadline()]
+        times += [self._notice_over(), self._watch.deadline(), self._slow_at]
         if self._stop is not None and self._ending is None:
             times.append(self._stop.deadline)
         if self._ending is not None and not self._ending.over:
@@ -188,7 +192,8 @@ class AgentState:
             self._out.append(act.TellDrain(asked.grace, asked.reason))
 
     def _on_hello(self, process: int) -> None:
-        self._false_starts = 0
+        self._slow_at = None
+        self._starts.one_is_ready()
         self._standbys.said_hello(process)
         slot = self._slot_of(process)
         if slot is not None and slot.stage is Stage.STARTING:
@@ -228,10 +233,13 @@ class AgentState:
             case _:
                 pass  # an echo of a generation that is over
 
-    def _on_exit(self, process: int, how: Exit, now: float) -> None:
+    def _on_exit(self, exited: facts.Exited, now: float) -> None:
+        process, how = exited.process, exited.exit
         ours = process in self._doomed
         self._doomed.discard(process)
-        if self._standbys.ended(process):
+        if process in self._standbys:
+            if not self._standbys.ended(process) and not ours:
+                self._show(self._starts.standby(how, exited.said))
             return
         slot = self._slot_of(process)
         if slot is None:
@@ -246,10 +254,11 @@ class AgentState:
         if not self.policy.persistent and how.ok and stage is Stage.BUSY:
             slot.stage, slot.status = Stage.DONE, "completed"
         elif stage is Stage.STARTING:
-            self._false_starts += 1
-            if self._false_starts >= HOPELESS_STARTS:
-                reason = f"workers end before they are ready ({how}), {self._false_starts} times"
-                self._end(EXIT_FAILED, "failed", reason, now)
+            why = self._starts.failed(slot.local_rank, how, exited.said, exited.error)
+            if why:
+                self._end(EXIT_USAGE if how.ok else EXIT_FAILED, "failed", why, now)
+            else:
+                self._show(self._starts.retry(how, exited.said))
         elif number != self._number:
             pass
         elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
@@ -271,6 +280,9 @@ class AgentState:
                 self._kill(slot.process, "did not leave the generation in time")
         if (notice_over := self._notice_over()) is not None and now >= notice_over:
             self._on_notice_over(now)
+        if self._slow_at is not None and now >= self._slow_at:
+            self._slow_at = None
+            self._show(self._starts.slow())
         self._look_for_a_hang(now)
         if self._ending is not None and now >= self._ending.deadline:
             self._kill_all("did not end in time")
@@ -386,6 +398,10 @@ class AgentState:
         """The job is over for everybody: no other generation would mend what is wrong."""
         self._out.append(act.TellFinished(self._number, "failed", reason))
         self._end(code, "failed", reason, now, whole=True)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._out.append(act.Show(text))
 
     def _spawn(self, *, standby: bool) -> int:
         self._last_process += 1

@@ -42,6 +42,8 @@ class Worker:
         self.generation: int | None = None
         self.state = "starting"
         self.standby = False
+        self.was_ready = heard is None
+        """Whether it has said that it could enter a generation; a script is never asked."""
         self.log: Path | None = None
         self.error_file: Path | None = None
         self.interrupted_at: float | None = None

@@ -3,6 +3,7 @@
 job.yaml            what runs: the resolved job, or the command of a script
 start.json          how it was started last: in which directory, with which arguments
 logs/g<G>/rank<R>.log
+logs/starting/<node>-<pid>.log
 events.jsonl        one object an event
 metrics.jsonl       one object an applied step
 status.json         now
@@ -49,6 +50,12 @@ class RunDirectory:
         folder = self.logs / f"g{generation}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"rank{rank}.log"
+
+    def start_log(self, node: str, pid: int) -> Path:
+        """The output of a process that ended before it had a rank; the folder is made."""
+        folder = self.logs / "starting"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{node}-{pid}.log"
 
     def create(self) -> bool:
         """Make the folders. True when the run is new, False when it was there before.
