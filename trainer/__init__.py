@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trainer.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from trainer.worker.own.run import Run
 
-__all__ = ["Run", "elastic"]
-__version__ = "0.1.0"
+__all__ = ["Run", "__version__", "elastic"]
 
 
 def elastic(

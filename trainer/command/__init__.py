@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from trainer import __version__
+from trainer.version import VERSION
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Elastic, fault-tolerant distributed training for PyTorch.",
         epilog="`remesh COMMAND --help` says more about each.",
     )
-    parser.add_argument("--version", action="version", version=f"remesh {__version__}")
+    parser.add_argument("--version", action="version", version=f"remesh {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     for name, text in (SUBCOMMANDS | ON_A_CLUSTER).items():
         commands.add_parser(name, help=text, add_help=False)

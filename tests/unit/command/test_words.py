@@ -18,7 +18,7 @@ def test_the_version_is_the_packages_own(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == f"remesh {trainer.__version__}\n"
     declared = configparser.ConfigParser()
     declared.read(Path(__file__).parents[3] / "setup.cfg")
-    assert declared["metadata"]["version"] == "attr: trainer.__version__"
+    assert declared["metadata"]["version"] == "attr: trainer.version.VERSION"
 
 
 @pytest.mark.parametrize(
