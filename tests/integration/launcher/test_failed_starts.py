@@ -50,10 +50,11 @@ def test_a_crash_in_an_import_shows_the_signal_and_the_last_lines(launcher: Laun
     crash = "import ctypes\nprint('about to load', flush=True)\nctypes.string_at(0)\n"
     ended = with_torch(launcher, crash)
     assert ended.code == 1
-    first, *lines = ended.err.splitlines()
-    assert first.endswith("ended with signal SIGSEGV before it was ready")
+    lines = ended.err.splitlines()
+    assert any(line.endswith("ended with signal SIGSEGV before it was ready") for line in lines)
     assert any(line.startswith("  | ") and "__init__.py" in line for line in lines)
-    assert "(signal SIGSEGV): Fatal Python error: Segmentation fault; that was start 3" in lines[-2]
+    told = "(signal SIGSEGV): Fatal Python error: Segmentation fault; that was start 3"
+    assert told in next(line for line in lines if line.startswith("remesh: failed: "))
     assert all(log.startswith("about to load\n") for log in kept(launcher))
 
 
@@ -63,10 +64,11 @@ def test_a_loop_that_leaves_before_the_call_shows_its_last_lines(launcher: Launc
     ended = launcher.remesh("--elastic", script)
     assert ended.code == 1
     assert "  | no licence left" in ended.err
-    assert ended.err.splitlines()[-2] == (
+    last = (
         "remesh: failed: workers end before they call trainer.elastic (exit code 3): "
         "no licence left"
     )
+    assert last in ended.err.splitlines()
     assert kept(launcher) == ["no licence left\n"]
 
 
@@ -75,14 +77,14 @@ def test_a_script_that_never_calls_elastic_is_told_so_in_one_line(launcher: Laun
     script.write_text("print('trained')\n")
     ended = launcher.remesh("--elastic", script)
     assert ended.code == 2
-    told, where = ended.err.splitlines()
+    (told,) = (line for line in ended.err.splitlines() if line.startswith("remesh: failed: "))
     assert told.startswith("remesh: failed: the script ended and has not called trainer.elastic; ")
-    assert where.startswith("remesh: everything of this run is in ")
 
 
 LOOP = """
 import os, sys
 if len(os.listdir({starts!r})) >= 2:
+    open({refused!r}, "w").close()
     sys.exit("the port is taken")
 open(os.path.join({starts!r}, str(os.getpid())), "x").close()
 import time, torch, trainer
@@ -91,7 +93,9 @@ def train(run):
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run.state(model, optimizer)
-    for step in run.steps(12):
+    for step in run.steps(40):
+        while step >= 20 and not os.path.exists({refused!r}):
+            time.sleep(0.05)
         model(torch.ones(1, 2)).sum().backward()
         optimizer.step()
         time.sleep(0.05)
@@ -104,7 +108,7 @@ def test_a_standby_that_can_not_start_says_why_once(launcher: Launcher) -> None:
     starts = launcher.folder / "starts"
     starts.mkdir()
     script = launcher.folder / "loop.py"
-    script.write_text(LOOP.format(starts=str(starts)))
+    script.write_text(LOOP.format(starts=str(starts), refused=str(launcher.folder / "refused")))
     ended = launcher.remesh("--elastic", "--nproc-per-node", 2, script)
     assert ended.code == 0, ended.err
     told = "a standby ended before it was ready (exit code 1): the port is taken; "
