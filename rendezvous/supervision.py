@@ -1,61 +1,26 @@
-"""Threads, tasks and timers of which none ends unheard.
+"""Tasks of which none ends unheard.
 
-Python lets a thread, a task or a timer's call end by an exception while everything else goes on as
-if it still worked: beats that nobody sends any more, a port that nobody listens at. So whatever
-runs beside the main flow is started here, and says by `failed` what follows from its failure: the
-exception is logged with its traceback, and given to `failed`. A test holds that nothing in this
-repository starts such a thing by itself.
+asyncio lets a task end by an exception while everything else goes on as if it still worked: beats
+that nobody sends any more. So what runs beside the main flow says by `failed` what follows from its
+failure: the exception is logged with its traceback, and given to `failed`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-S = TypeVar("S")
 Failed = Callable[[Exception], object]
-"""What follows from a failure. Called in the thread, or in the loop, where it happened."""
+"""What follows from a failure. Called in the loop where it happened."""
 
 log = logging.getLogger(__name__)
 
 
 def awaited(_error: Exception) -> None:
     """For a task whose owner awaits it, and hears its failure so: nothing more follows."""
-
-
-def logged(_error: Exception) -> None:
-    """Nothing follows but the words in the log: whoever comes next starts afresh."""
-
-
-def guarded(call: Callable[..., object], *, name: str, failed: Failed) -> Callable[..., None]:
-    """`call` as a callback that never raises: what it raises is logged and given to `failed`.
-
-    For what a loop calls by itself: readers and writers, signals, other threads' words.
-    """
-
-    def run(*arguments: Any) -> None:
-        try:
-            call(*arguments)
-        except Exception as error:
-            log.exception("%s failed", name)
-            failed(error)
-
-    return run
-
-
-def start_thread(
-    run: Callable[..., object], *arguments: object, name: str, failed: Failed
-) -> threading.Thread:
-    """Run it in a thread that doesn't keep the process alive."""
-    body = guarded(run, name=name, failed=failed)
-    thread = threading.Thread(target=body, args=arguments, name=name, daemon=True)
-    thread.start()
-    return thread
 
 
 def start_task(coroutine: Coroutine[Any, Any, T], *, name: str, failed: Failed) -> asyncio.Task[T]:
@@ -70,54 +35,3 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str, failed: Failed) 
 
     task.add_done_callback(look)
     return task
-
-
-def call_later(
-    seconds: float, call: Callable[..., object], *arguments: object, failed: Failed
-) -> asyncio.TimerHandle:
-    """As the running loop's `call_later`."""
-    loop = asyncio.get_running_loop()
-    return call_at(loop.time() + seconds, call, *arguments, failed=failed)
-
-
-def call_at(
-    when: float, call: Callable[..., object], *arguments: object, failed: Failed
-) -> asyncio.TimerHandle:
-    """As the running loop's `call_at`."""
-    body = guarded(call, name=getattr(call, "__qualname__", "a timer"), failed=failed)
-    return asyncio.get_running_loop().call_at(when, body, *arguments)
-
-
-class ThreadPool:
-    """A few threads for calls that block."""
-
-    def __init__(self, threads: int, *, name: str) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._name = name
-
-    def submit(self, call: Callable[..., T], *arguments: object, failed: Failed) -> Future[T]:
-        """Call it in one of the threads. The future still has what it raised."""
-
-        def run() -> T:
-            try:
-                return call(*arguments)
-            except Exception as error:
-                if failed is not awaited:
-                    log.exception("%s failed", self._name)
-                    failed(error)
-                raise
-
-        return self._pool.submit(run)
-
-    def close(self, *, cancel: bool = False) -> None:
-        """Return once everything that was begun is done; with `cancel`, begin nothing more."""
-        self._pool.shutdown(wait=True, cancel_futures=cancel)
-
-
-def in_threads(call: Callable[[S], T], items: Iterable[S], *, threads: int) -> list[T]:
-    """`call` of each item, by so many threads at once; returns when all are done.
-
-    Raises what the first of them, in the order of the items, has raised.
-    """
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(call, items))
