@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
     from trainer.worker.own.run import Run
 
 __all__ = ["Run", "__version__", "elastic"]
+
+if "REMESH_SIGNALS" in os.environ:  # A worker's process, in its first moment.
+    from trainer.worker.signals import leave_to_agent
+
+    leave_to_agent()
 
 
 def elastic(

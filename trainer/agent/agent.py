@@ -41,9 +41,18 @@ from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
-from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE
+from trainer.agent.leaving import (
+    EXIT_DRAINED,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    SAME_MOMENT_SECONDS,
+    SAME_NOTICE_SECONDS,
+    Signals,
+    Urgency,
+    ends_of,
+)
 from trainer.agent.probe import notice
-from trainer.agent.process import Exit, precede_workers, signal_name
+from trainer.agent.process import Exit, precede_workers
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.slot import Policy
@@ -52,6 +61,7 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.unsaved import Unsaved, account
 from trainer.errors import JobError
+from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import Progress, RunDirectory
 
 log = logging.getLogger(__name__)
@@ -120,6 +130,7 @@ class Agent:
         self._ready_file = ReadyFile.named_in(os.environ)
         self._failures: list[Failure] = []
         self._waiting = ""
+        self._signals = Signals()
         self._hurried = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
         """Waits for the last saves, once all workers are done."""
@@ -130,8 +141,7 @@ class Agent:
     async def run(self) -> Outcome:
         """Returns when every worker has ended. Raises JobError when it can't begin."""
         loop = asyncio.get_running_loop()
-        for number in self._launch.signals:
-            loop.add_signal_handler(number, self._signalled, number)
+        LISTENER.attach(lambda *heard: loop.call_soon_threadsafe(self._signalled, *heard))
         looking = asyncio.create_task(self._look_for_notice(), name="probe")
         try:
             if isinstance(self._launch.workers, Loop):
@@ -150,6 +160,9 @@ class Agent:
                     hearing.cancel()
                 await self._attendance.leave(self._outcome.reason)
         finally:
+            # What comes from here on changes nothing; what was heard is still told.
+            LISTENER.detach()
+            await asyncio.sleep(0)
             looking.cancel()
             if self._settling is not None:
                 self._settling.cancel()
@@ -160,8 +173,6 @@ class Agent:
                 await asyncio.to_thread(self._keeping.close)
             self._record.close()
             self._name.release()
-            for number in self._launch.signals:
-                loop.remove_signal_handler(number)
         return self._outcome
 
     async def _turn(self) -> None:
@@ -170,7 +181,7 @@ class Agent:
         wait = STATUS_TICK_SECONDS if deadline is None else deadline - now
         fact = await self._inbox.get(min(wait, STATUS_TICK_SECONDS))
         now = time.monotonic()
-        if isinstance(fact, facts.Began):
+        if isinstance(fact, facts.Began) and self._state.begins(fact.generation):
             await self._on_generation(fact.generation)
         if isinstance(fact, facts.BoundaryAsked) and self._keeping is not None:
             self._keeping.without(fact.going, self._state.generation)
@@ -228,15 +239,20 @@ class Agent:
         if text == self._waiting and not self._state.ending:
             self._record.notice(text)
 
-    def _signalled(self, number: int) -> None:
+    def _signalled(self, number: int, at: float) -> None:
         name = signal_name(number)
-        if self._state.draining or self._state.ending:
-            self._record.notice(f"{name} again: ending at once")
-            self._hurried.set()
-            self._inbox.put(facts.Hurry())
-            return
-        self._record.notice(f"{name}: leaving in order; once more ends at once")
-        self._drain(f"{name} at {self._name.name}", number)
+        match self._signals.hear(at):
+            case Urgency.IN_ORDER:
+                how = "ending already" if self._state.ending else "leaving in order"
+                later = f"once more, {SAME_NOTICE_SECONDS:g} s later or more, ends at once"
+                self._record.notice(f"{name}: {how}; {later}")
+                self._drain(f"{name} at {self._name.name}", number)
+            case Urgency.AT_ONCE:
+                self._record.notice(f"{name} again: ending at once")
+                self._hurried.set()
+                self._inbox.put(facts.Hurry())
+            case Urgency.NOTHING_MORE:
+                pass
 
     def _drain(self, reason: str, number: int | None = None) -> None:
         self._record.event("node.drain", reason=reason)
@@ -318,6 +334,16 @@ class Agent:
             self._inbox.put(fact)
 
     def _worker_ended(self, worker: Worker, how: Exit) -> None:
+        leaves = self._state.draining or self._state.ending
+        if worker.talks or leaves or not ends_of(how, self._launch.signals):
+            self._worker_gone(worker, how)
+        else:
+            # Who signals every process of a run means us too, and may come to us last.
+            asyncio.get_running_loop().call_later(
+                SAME_MOMENT_SECONDS, self._worker_gone, worker, how
+            )
+
+    def _worker_gone(self, worker: Worker, how: Exit) -> None:
         said, error = "", ""
         if worker.rank is None and not (worker.was_ready and self._state.ending):
             said, error = self._hear_last_words(worker, how)
@@ -358,7 +384,8 @@ class Agent:
         ended_by_us = worker.interrupted_at is not None and not (
             said is not None and at < worker.interrupted_at
         )
-        if how.ok or ended_by_us or self._state.ending:
+        of_notice = not worker.talks and self._state.draining
+        if how.ok or ended_by_us or of_notice or self._state.ending:
             return None
         return Failure(
             node=self._name.name,

@@ -15,11 +15,11 @@ from trainer.agent import actions as act
 from trainer.agent.actions import Action
 from trainer.agent.endpoint import StoreSocket, address_towards
 from trainer.agent.launch import Launch, Loop, Script
+from trainer.agent.process import SIGNAL_EXIT_BASE
 from trainer.errors import JobError
 
 LOOPBACK = "127.0.0.1"
 ALONE_PATIENCE = 60.0
-SIGNAL_EXIT_BASE = 128
 
 
 class Attendance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -40,7 +41,8 @@ class Hands:
         self._heard = heard
         self._workers: dict[int, Worker] = {}
         self._console = ConsoleWriter()
-        self._warden = Warden()
+        self._leaves = {signal.SIGTERM, signal.SIGINT, *launch.signals}
+        self._warden = Warden(self._leaves)
         self._show_all = bool(os.environ.get(SHOW_VARIABLE))
         self._errors = tempfile.TemporaryDirectory(prefix="remesh-")
         self.staging: Path | None = None
@@ -62,7 +64,15 @@ class Hands:
         prefixed = Stream.BOTH if self._show_all else Stream.NONE
         shown = Stream.BOTH if kind.own else prefixed
         pump = Pump(self._console, shown=shown, prefixed=prefixed, prefix="[waiting] ")
-        worker = Worker(number, kind.argv, env, pump, ended=self._finish, heard=self._heard)
+        worker = Worker(
+            number,
+            kind.argv,
+            env,
+            pump,
+            ended=self._finish,
+            heard=self._heard,
+            leaves=self._leaves,
+        )
         worker.standby = standby
         if standby:
             worker.process.background(True)

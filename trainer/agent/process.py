@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.agent import leash, warden
+from trainer.agent.audience import audience, relatives
+from trainer.signals import SIGNALS_VARIABLE, signal_name, withheld
 
 AGENT_VARIABLE = "REMESH_AGENT"
 AGENT_NICE = -10
 SENT_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals of which a process's last lines say nothing; the others it brings on itself."""
+SIGNAL_EXIT_BASE = 128
+"""A shell whose command ended of signal n ends with this and n."""
 _LEASH = (sys.executable, "-I", "-S", str(Path(leash.__file__)))
 _WORKERS_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -55,17 +59,9 @@ class Exit:
         return f"signal {signal_name(self.signal)}" if self.signal else f"exit code {self.code}"
 
 
-def signal_name(number: int | None) -> str:
-    """`9` → `SIGKILL`; numbers without a name stay numbers."""
-    try:
-        return signal.Signals(number or 0).name
-    except ValueError:
-        return str(number)
-
-
 class Process:
     """A child in a session of its own. Must be made in the agent's main thread: the child's
-    life is tied to the thread that started it."""
+    life is tied to the thread that started it. `leaves`: signals that it is to leave to us."""
 
     def __init__(
         self,
@@ -75,17 +71,20 @@ class Process:
         stdout: int,
         stderr: int,
         channel: socket.socket | None = None,
+        leaves: Collection[int] = (),
     ) -> None:
         """Raises OSError when no process can be made."""
-        self._child = subprocess.Popen(
-            [*_LEASH, str(os.getpid()), str(_WORKERS_NICE), *argv],
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=() if channel is None else (channel.fileno(),),
-            start_new_session=True,
-        )
+        told = {SIGNALS_VARIABLE: " ".join(map(str, leaves))} if leaves else {}
+        with withheld(leaves):
+            self._child = subprocess.Popen(
+                [*_LEASH, str(os.getpid()), str(_WORKERS_NICE), *argv],
+                env={**env, **told},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=() if channel is None else (channel.fileno(),),
+                start_new_session=True,
+            )
         self.pid = self._child.pid
         self._descriptor = os.pidfd_open(self.pid)
 
@@ -104,6 +103,19 @@ class Process:
             ended(Exit.of(self._child.wait()))
 
         loop.add_reader(self._descriptor, reap)
+
+    def ask_to_leave(self, number: int) -> None:
+        """Signal those of its group that are to hear it; see trainer/agent/audience.py."""
+        if self._child.returncode is not None:
+            return
+        group = relatives(self.pid)
+        hears = audience(group, number)
+        if hears == group.keys():
+            self.signal_group(number)
+            return
+        for pid in hears:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def signal_group(self, number: int) -> None:
         """Signal the process and all that stayed in its group; nothing when it was reaped."""
@@ -130,20 +142,22 @@ class Process:
 class Warden:
     """The agent's end of the process that cleans up when the agent is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: Collection[int]) -> None:
+        """`leaves`: signals that it is to leave to us."""
         self.mark = uuid.uuid4().hex
-        self._child = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                str(Path(warden.__file__)),
-                f"{AGENT_VARIABLE}={self.mark}",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with withheld(leaves):
+            self._child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(Path(warden.__file__)),
+                    f"{AGENT_VARIABLE}={self.mark}",
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def environment(self) -> dict[str, str]:
         """What every worker carries, so that the warden finds its children."""

@@ -16,9 +16,10 @@ from typing import Any
 
 from rendezvous.generation import Generation
 from trainer.agent.launch import Launch
-from trainer.agent.process import Exit, signal_name
+from trainer.agent.process import Exit
 from trainer.agent.worker import Worker
 from trainer.channel import Message
+from trainer.signals import signal_name
 from trainer.telemetry import Ledger, Progress, RunDirectory
 from trainer.telemetry.files import LineFile, read_json, read_lines, replace_json
 from trainer.telemetry.pen import Pen

@@ -145,6 +145,12 @@ class AgentState:
         """Whether the generation that this node was in is over, and none has taken its place."""
         return self.member and self._over >= self._number
 
+    def begins(self, generation: Generation) -> bool:
+        """Whether a generation that was published is one for this node, or goes on without it:
+        who is on the way out begins none, even where the service did not know that yet."""
+        leaves = self._notice is not None or self._ending is not None
+        return not leaves or generation.group_rank(self.node) is None
+
     @property
     def ending(self) -> bool:
         return self._ending is not None
@@ -322,7 +328,7 @@ class AgentState:
 
     def _advance(self, now: float) -> None:
         if self._ending is None:
-            if self.policy.persistent and self._stop is None:
+            if self.policy.persistent and self._stop is None and self._notice is None:
                 self._fill_slots()
             if self.generation is not None:
                 self._follow(self.generation, now)
@@ -374,13 +380,18 @@ class AgentState:
             status = "stopped" if any(s.status == "stopped" for s in mine) else "completed"
             self._out.append(act.TellFinished(number, status, ""))
         asked = self._boundary.generation == number or bool(self._cause)
-        if mine and out and asked and max(self._left, self._failed, self._finished) < number:
+        # Who is on the way out does not begin a generation that it finds itself in, and says so.
+        refuses = self._notice is not None and self.member and not mine
+        said = max(self._left, self._failed, self._finished) >= number
+        if out and not said and (refuses or (mine and asked)):
             self._left = number
-            version = max(slot.version for slot in mine)
+            version = max(slot.version for slot in self.slots)
             if self._stop is None and (self._notice is None or not self._alone):
                 going = self._notice is not None or self.node in self._boundary.going
                 self._out.append(act.TellLeft(number, version, self._cause, going))
-        if (notice := self._notice) is not None and out and (notice.done or self._alone):
+        # Where all are done, the job is about to end: that is what is waited for then.
+        may_go = out and self._finished < number
+        if (notice := self._notice) is not None and may_go and (notice.done or self._alone):
             forsaken = notice.done is None or not notice.done.handed_over
             self._end(EXIT_DRAINED, "drained", notice.asked.reason, now, save=forsaken)
 
@@ -461,12 +472,16 @@ class AgentState:
 
     def _fail(self, slot: Slot, how: Exit, message: str, now: float) -> None:
         generation, rank = slot.generation, self.rank_of(slot)
-        if self._failed < generation and rank is not None:
+        reason = f"rank {rank} ended with {how}"
+        if self._notice is not None and (self._alone or not self.policy.persistent):
+            # No generation is to begin of it any more; and a script ends of the same notice.
+            self._cause = self._cause or reason
+        elif self._failed < generation and rank is not None:
             self._failed = generation
             self._out.append(
                 act.TellFailed(generation, rank, how.code, how.signal, slot.step, message)
             )
-        self._clear_out(generation, f"rank {rank} ended with {how}", now)
+        self._clear_out(generation, reason, now)
 
     def _kill(self, process: int, reason: str) -> None:
         if process and process not in self._doomed:
@@ -514,7 +529,11 @@ class AgentState:
         for process in list(self._standbys):
             self._kill(process, "no longer needed")
         if self.policy.persistent:
-            self._out.extend(act.Quit(slot.process) for slot in self.slots if slot.process)
+            for slot in self.slots:
+                if slot.stage is Stage.STARTING:  # It holds nothing, and hears nothing yet.
+                    self._kill(slot.process, "no longer needed")
+                elif slot.process:
+                    self._out.append(act.Quit(slot.process))
 
     def _slot_of(self, process: int) -> Slot | None:
         return next((slot for slot in self.slots if process and slot.process == process), None)

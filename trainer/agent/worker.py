@@ -7,13 +7,14 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from trainer.agent.launch import Stream
 from trainer.agent.output import Pump
 from trainer.agent.process import Exit, Process
 from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, Outbox
+from trainer.signals import DUMP_SIGNAL
 
 READ_BYTES = 1 << 16
 
@@ -33,8 +34,12 @@ class Worker:
         *,
         ended: Callable[[Worker, Exit], None],
         heard: Callable[[Worker, Message], None] | None = None,
+        leaves: Collection[int] = (),
     ) -> None:
-        """With `heard` the process gets a channel. Raises OSError when it can't be started."""
+        """With `heard` the process gets a channel; `leaves` are signals that it leaves to us.
+
+        Raises OSError when it can't be started.
+        """
         self.number = number
         self.pump = pump
         self.rank: int | None = None
@@ -65,6 +70,7 @@ class Worker:
             stdout=pump.child_ends[Stream.OUT],
             stderr=pump.child_ends[Stream.ERR],
             channel=theirs,
+            leaves=leaves,
         )
         if theirs is not None:
             theirs.close()
@@ -109,15 +115,15 @@ class Worker:
             loop.add_writer(self._channel, self._flush)
 
     def interrupt(self, number: int) -> None:
-        """Signal everything of it that stayed in its process group."""
-        self.process.signal_group(number)
+        """Have it leave by a signal."""
+        self.process.ask_to_leave(number)
 
     def mark_interrupted(self) -> None:
         self.interrupted_at = self.interrupted_at or time.time()
 
     def dump_stacks(self) -> None:
         """The worker's fault handler writes them to its stderr."""
-        self.process.signal(signal.SIGUSR1)
+        self.process.signal(DUMP_SIGNAL)
 
     def kill(self) -> None:
         self.process.signal_group(signal.SIGKILL)

@@ -12,6 +12,9 @@ from trainer.version import VERSION
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_DRAINED = 75
+RUNNING = ("run", "resume")
+"""Those in which a signal means to leave in order."""
 
 SUBCOMMANDS = {
     "run": "run a job file, or a script as torchrun would",
@@ -56,19 +59,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USAGE
     from trainer.errors import JobError
+    from trainer.signals import LEAVE_SIGNALS, LISTENER, LeftEarly
 
     try:
+        if arguments[0] in RUNNING:
+            LISTENER.listen(LEAVE_SIGNALS, raises=True)
         code = _dispatch(arguments[0], arguments[1:])
     except JobError as error:
         for line in str(error).splitlines():
             print(f"remesh: {line}", file=sys.stderr)
         return EXIT_USAGE
+    except LeftEarly as early:
+        print(f"remesh: left: {early}; the same command starts it", file=sys.stderr)
+        return EXIT_DRAINED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; don't complain again when Python flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        # Without `argv` the process is ours, and ends with what is returned here.
+        LISTENER.close(for_good=argv is None)
     return code
 
 

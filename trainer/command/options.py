@@ -11,8 +11,9 @@ from pathlib import Path
 from trainer.agent.launch import Stream
 from trainer.errors import JobError
 from trainer.names import NODE, RUN_ID, Form, named
+from trainer.signals import LEAVE_SIGNALS
 
-DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+DEFAULT_SIGNALS = ",".join(number.name for number in LEAVE_SIGNALS)
 _ONE = re.compile(r"[0123]")
 _MAPPING = re.compile(r"(\d+:[0123],)*\d+:[0123]")
 

@@ -14,6 +14,7 @@ from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.same_job import differences
 from trainer.errors import JobError
+from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import replace as replace_text
 from trainer.telemetry.files import replace_json
@@ -103,6 +104,9 @@ def main(argv: Sequence[str], *, again: str | None = None) -> int:
         from trainer.command.script_launch import script_launch
 
         launch = script_launch(parsed)
+    ignored = LISTENER.listen(launch.signals)
+    for name in map(signal_name, ignored if parsed.signals_to_handle else ()):
+        print(f"remesh: {name} was ignored when this began, and stays so", file=sys.stderr)
     return start(launch, argv, again or command_again(as_typed(), argv, parsed.target))
 
 

@@ -6,20 +6,20 @@ import faulthandler
 import gc
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from trainer.channel import WorkerEnd
+from trainer.signals import DUMP_SIGNAL
+from trainer.worker import signal_stack
 
 
 def prepare() -> WorkerEnd:
     """Make ready to be asked for stacks, and take up the line to the agent."""
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    # The terminal sends these to the whole foreground group; the agent decides what they mean.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal_stack.widen()
+    faulthandler.register(DUMP_SIGNAL, all_threads=True)
     return WorkerEnd.from_environment()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.integration.launcher.launching import PROGRAMS, REMESH, Launcher, wait_for
+from trainer.agent.leaving import SAME_NOTICE_SECONDS
 from trainer.telemetry.files import read_lines
 
 
@@ -125,11 +127,14 @@ def test_a_second_notice_ends_at_once(launcher: Launcher) -> None:
     )
     process = launcher.start([*REMESH, "run", script])
     wait_for((launcher.folder / "ready").exists, "the worker waits")
-    process.send_signal(signal.SIGINT)
-    root = launcher.run_directory()
-    wait_for(lambda: bool(events(root, "node.drain")), "the first signal was taken")
-    process.send_signal(signal.SIGINT)
-    assert launcher.end(process).code == 75
+    began = time.monotonic()
+    while process.poll() is None:  # a person who presses Ctrl-C until it is over
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert time.monotonic() - began >= SAME_NOTICE_SECONDS
+    ended = launcher.end(process)
+    assert ended.code == 75
+    assert "SIGINT again: ending at once" in ended.err
 
 
 def test_wrong_usage_is_one_line_and_leaves_nothing(launcher: Launcher) -> None:

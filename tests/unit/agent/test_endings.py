@@ -223,3 +223,79 @@ def test_news_of_a_save_comes_too_late_in_another_generation() -> None:
     story.hear(facts.Began(generation(2, "a")))
     story.hear(facts.Unsaved(1, "version 6 is not saved"))
     assert story.done == []
+
+
+def test_a_draining_agent_begins_no_generation() -> None:
+    """The notice and a failure elsewhere cross: the service did not know that this node leaves."""
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.DrainAsked("SIGTERM", 30.0))
+    second = generation(2, "a", "b")
+    assert not story.state.begins(second)
+    assert story.state.begins(generation(2, "b")), "one that goes on without it"
+    story.hear(facts.Began(second))
+    assert [interrupt.process for interrupt in story.did(act.Interrupt)] == [1, 2]
+    story.hear(facts.Left(1, 1, 9), facts.Left(2, 1, 9))
+    assert story.done == [act.TellLeft(2, 9, "", going=True)], "and the others need not wait for it"
+    story.hear(facts.Began(generation(3, "b")), facts.DrainDone())
+    assert story.did(act.Enter) == []
+    assert story.did(act.Quit) == [act.Quit(1), act.Quit(2)]
+
+
+def test_a_death_while_the_last_node_drains_begins_nothing_new() -> None:
+    story = Story(LOOP).running(1).with_standby()
+    story.hear(facts.DrainAsked("SIGTERM", 30.0))
+    story.hear(facts.Exited(1, KILLED))
+    assert story.did(act.TellFailed) == []
+    assert story.did(act.Promote) == []
+    assert [interrupt.process for interrupt in story.did(act.Interrupt)] == [2]
+    story.hear(facts.Left(2, 1, 9))
+    assert story.did(act.Spawn) == []
+    assert story.did(act.TellLeft) == []
+    assert story.did(act.Quit) == [act.Quit(2)]
+    story.hear(facts.Exited(2, Exit(0, None)), facts.Exited(3, KILLED))
+    (depart,) = story.did(act.Depart)
+    assert (depart.code, depart.status) == (75, "drained")
+    assert depart.save_seconds > 0, "what is staged is better than nothing"
+
+
+def test_a_death_while_one_of_many_drains_is_told() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.DrainAsked("SIGTERM", 30.0), facts.Exited(1, KILLED))
+    assert [told.signal for told in story.did(act.TellFailed)] == [9]
+    assert story.did(act.Spawn) == []
+
+
+def test_notice_ends_what_is_still_starting_at_once() -> None:
+    story = Story(LOOP)
+    story.hear(facts.Hello(1), facts.DrainAsked("SIGTERM", 30.0))
+    assert story.did(act.Quit) == [act.Quit(1)]
+    assert [kill.process for kill in story.did(act.Kill)] == [2]
+
+
+@pytest.mark.parametrize("nodes", [("a",), ("a", "b")])
+def test_notice_after_the_last_step_undoes_nothing(nodes: tuple[str, ...]) -> None:
+    story = Story(LOOP).running(1, *nodes)
+    story.hear(facts.Finished(1, 1, "completed"), facts.DrainAsked("SIGTERM", 30.0))
+    story.hear(facts.Finished(2, 1, "completed"))
+    assert story.done == [act.TellFinished(1, "completed", "")]
+    story.hear(facts.Ended("completed", "all done"))
+    assert story.did(act.Quit) == [act.Quit(1), act.Quit(2)]
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert story.done == [act.Depart(0, "completed", "all done", whole=True)]
+
+
+def test_notice_while_all_wait_for_the_others_to_finish_still_ends_with_its_grace() -> None:
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
+    story.hear(facts.DrainAsked("SIGTERM", 30.0))
+    assert story.did(act.Quit) == []
+    assert [kill.process for kill in story.wait(30.1)] == [1, 2]
+
+
+def test_notice_to_who_is_ending_changes_nothing() -> None:
+    story = Story(LOOP).running()
+    story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
+    story.hear(facts.Ended("completed", "all done"))
+    assert story.hear(facts.DrainAsked("SIGTERM", 30.0)) == []
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert [depart.code for depart in story.did(act.Depart)] == [0]

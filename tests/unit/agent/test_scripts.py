@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.unit.agent.story import SCRIPT, Story, generation
 from trainer.agent import actions as act
 from trainer.agent import facts
@@ -52,4 +54,18 @@ def test_a_script_hears_of_a_drain_by_the_same_signal() -> None:
     story.hear(facts.Began(generation(1)), facts.DrainAsked("SIGUSR1", 60.0, signal.SIGUSR1))
     assert [i.signal for i in story.did(act.Interrupt)] == [signal.SIGUSR1] * 2
     story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(None, signal.SIGUSR1)))
+    assert [depart.code for depart in story.did(act.Depart)] == [75]
+
+
+@pytest.mark.parametrize("how", [Exit(None, signal.SIGTERM), Exit(143, None), Exit(0, None)])
+def test_a_script_that_heard_the_notice_before_us_has_not_failed(how: Exit) -> None:
+    """Slurm signals every process: the script ends of it while the others are still asked."""
+    story = Story(SCRIPT)
+    story.hear(facts.Began(generation(1, "a", "b")))
+    story.hear(facts.DrainAsked("SIGTERM", 30.0, signal.SIGTERM), facts.Exited(1, how))
+    assert story.did(act.TellFailed) == []
+    story.hear(facts.BoundaryAsked(1, "node a drains", ("a",)))
+    story.hear(facts.Exited(2, Exit(None, signal.SIGTERM)))
+    assert [told.generation for told in story.did(act.TellLeft)] == [1]
+    story.hear(facts.Began(generation(2, "b")), facts.DrainDone())
     assert [depart.code for depart in story.did(act.Depart)] == [75]

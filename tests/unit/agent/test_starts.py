@@ -26,7 +26,7 @@ def test_an_error_that_every_start_has_is_not_tried_again() -> None:
     ]
     assert story.did(act.Spawn) == [act.Spawn(3, standby=False)]
     story.hear(facts.Exited(2, ONE, *NO_TORCH))
-    assert [quit.process for quit in story.did(act.Quit)] == [3]
+    assert [kill.process for kill in story.did(act.Kill)] == [3], "it hears nothing yet"
     story.hear(facts.Exited(3, KILLED))
     (depart,) = story.did(act.Depart)
     assert (depart.code, depart.status) == (1, "failed")

@@ -1,0 +1,294 @@
+"""Signals as platforms send them: to every process, twice, too early, too late."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.launcher.crew import Crew, committed, job
+from tests.integration.launcher.launching import PROGRAMS, REMESH, Ended, Launcher, wait_for
+from trainer.agent.leaving import SAME_NOTICE_SECONDS
+from trainer.telemetry.files import read_json, read_lines
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+CHOICE = ("--signals-to-handle", ",".join(number.name for number in HANDLED))
+
+
+def events(root: Path, *names: str) -> list[dict[str, Any]]:
+    return [record for record in read_lines(root / "events.jsonl") if record["event"] in names]
+
+
+def steps(root: Path) -> list[int]:
+    return [line["step"] for line in read_lines(root / "metrics.jsonl")]
+
+
+def family(agent: psutil.Popen) -> list[psutil.Process]:
+    """All that the agent has started, and what these have."""
+    return agent.children(recursive=True)
+
+
+def send(processes: list[psutil.Process], *numbers: signal.Signals) -> None:
+    for process in processes:
+        for number in numbers:
+            if process.is_running():
+                process.send_signal(number)
+
+
+def endless(**elastic: Any) -> dict[str, Any]:
+    """A job that has always more to do, and keeps no mirrors."""
+    return job(train={"steps": 100_000}, elastic={"mirror_every": 0, **elastic})
+
+
+def gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def standbys(processes: list[psutil.Process], root: Path) -> list[psutil.Process]:
+    """Those that are nobody yet: neither workers nor what watches over the agent."""
+    begun = {event["pid"] for event in events(root, "worker.begin")}
+    return [p for p in processes if p.pid not in begun and "warden.py" not in " ".join(p.cmdline())]
+
+
+def check_left_in_order(ended: Ended, root: Path) -> int:
+    """It left with all of its steps, and began nothing after the notice. Returns the last step."""
+    assert ended.code == 75, ended.err
+    assert "Traceback" not in ended.err
+    last = steps(root)[-1]
+    assert committed(root)[0] == last
+    names = [e["event"] for e in events(root, "generation.begin", "worker.begin", "node.drain")]
+    assert names[-1] == "node.drain", names
+    assert all(event["exit_code"] == 0 for event in of_ranks(root))
+    return last
+
+
+def of_ranks(root: Path) -> list[dict[str, Any]]:
+    return [event for event in events(root, "worker.exit") if event["rank"] is not None]
+
+
+def test_a_signal_to_every_process_is_one_to_the_agent(launcher: Launcher) -> None:
+    """
+    1. two workers and a standby; mirrors are off
+    2. all signals that the agent handles come to all of them but the agent: they go on
+    3. SIGTERM comes to every process: the last step is saved, no generation begins, exit code 75
+    4. the next start goes on from there
+    """
+    crew = Crew(launcher, endless(nodes=1, standby_per_node=1))
+    crew.service.terminate()
+    command = [*REMESH, "run", "job.yaml", "--rdzv-id", "crew", *CHOICE]
+    agent = launcher.start(command)
+    wait_for(lambda: len(crew.steps()) >= 4, "four steps are done")
+    wait_for(lambda: len(standbys(family(agent), crew.root)) == 1, "the standby is starting")
+    before = family(agent)
+    send(before, *HANDLED)
+    count = len(crew.steps())
+    crew.reach(count + 3)
+    died = crew.events("worker.exit")
+    assert died == [], [(event["pid"], event["signal"], event["exit_code"]) for event in died]
+    send([agent, *before], signal.SIGTERM)
+    last = check_left_in_order(launcher.end(agent), crew.root)
+    assert all(map(gone, before))
+    ended = launcher([*command, "--set", f"train.stop_at={last + 2}"])
+    assert ended.code == 0, ended.err
+    begun = crew.events("generation.begin")
+    assert [event["generation"] for event in begun] == [1, 2]
+    restored = [e for e in crew.events("state.restored") if e["generation"] == 2]
+    assert {(event["source"], event["version"]) for event in restored} == {("storage", last)}
+    assert crew.steps() == list(range(1, last + 3))
+    assert crew.summary()["lost_steps"] == 0
+
+
+def test_slurms_signal_to_all_nodes_ends_them_together(launcher: Launcher) -> None:
+    """SIGUSR1, which the agents were told means `leave`, and SIGTERM, to all of two nodes."""
+    crew = Crew(launcher, endless(nodes=2, standby_per_node=0))
+    agents = [crew.agent(node, *CHOICE) for node in ("a", "b")]
+    crew.reach(4)
+    everybody = [process for agent in agents for process in (*family(agent), agent)]
+    send(everybody, signal.SIGUSR1, signal.SIGTERM)
+    for agent in agents:
+        ended = launcher.end(agent)
+        assert ended.code == 75, ended.err
+    assert committed(crew.root)[0] == crew.steps()[-1]
+    assert len(crew.events("generation.begin")) == 1
+    assert all(event["exit_code"] == 0 for event in of_ranks(crew.root))
+
+
+def test_a_loop_whose_data_comes_from_other_processes_is_saved_too(launcher: Launcher) -> None:
+    flags = ("--elastic", "--nproc-per-node", "2", "--rdzv-id", "r")
+    often = ("--set", "elastic.mirror_every=0", "--set", "elastic.standby_per_node=0")
+    root = launcher.folder / "runs" / "r"
+    agent = launcher.start([*REMESH, "run", *flags, *often, PROGRAMS / "loads_data.py", "100000"])
+    wait_for(lambda: len(steps(root)) >= 5, "five steps are done")
+    all_of_it = family(agent)
+    ranks = {event["pid"] for event in events(root, "worker.begin")}
+    assert sum(process.ppid() in ranks for process in all_of_it) == 4, "two loaders a rank"
+    send([*all_of_it, agent], signal.SIGTERM, signal.SIGINT)
+    check_left_in_order(launcher.end(agent), root)
+    assert all(map(gone, all_of_it))
+
+
+SAVES = """\
+import os, pathlib, signal, sys, time
+def leave(*_):
+    time.sleep(1.5)
+    pathlib.Path("saved").touch()
+    sys.exit(0)
+signal.signal(signal.SIGINT, leave); signal.signal(signal.SIGTERM, leave)
+pathlib.Path("ready").touch()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_same_notice_twice_is_one(launcher: Launcher, second: signal.Signals) -> None:
+    """The terminal sends Ctrl-C to all; a wrapper passes it on, or asks in its own way."""
+    (launcher.folder / "saves.py").write_text(SAVES)
+    agent = launcher.start([*REMESH, "run", "saves.py"])
+    wait_for((launcher.folder / "ready").exists, "the script waits")
+    agent.send_signal(signal.SIGINT)
+    (root,) = (launcher.folder / "runs").iterdir()
+    wait_for(lambda: bool(events(root, "node.drain")), "the first was taken")
+    agent.send_signal(second)
+    ended = launcher.end(agent)
+    assert (launcher.folder / "saved").exists(), ended.err
+    assert ended.code == 75
+    assert "at once" not in ended.err.replace("or more, ends at once", "")
+
+
+def handles(process: psutil.Popen, number: int) -> bool:
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return bool(int(fields["SigCgt"], 16) >> (number - 1) & 1)
+
+
+def test_notice_in_the_first_second_is_taken_in_order(launcher: Launcher) -> None:
+    """
+    At several moments of a start, the first as soon as Python runs our code: exit code 75 and a
+    line. Nothing is left that would be in the way of the next start.
+    """
+    (launcher.folder / "job.yaml").write_text(
+        "model: {preset: debug}\ntrain: {steps: 100000}\nelastic: {nproc_per_node: 2}\n"
+    )
+    root = launcher.folder / "runs" / "r"
+    moments = {
+        "listening": lambda agent: handles(agent, signal.SIGTERM),
+        "run directory": lambda _: (root / "job.yaml").exists(),
+        "workers": lambda agent: len(family(agent)) >= 3,
+    }
+    for moment, has_come in moments.items():
+        agent = launcher.start([*REMESH, "run", "job.yaml", "--rdzv-id", "r"])
+        wait_for(lambda come=has_come, agent=agent: come(agent), moment)
+        began = family(agent)
+        send([agent, *began], signal.SIGTERM)
+        ended = launcher.end(agent)
+        assert ended.code == 75, (moment, ended)
+        assert "Traceback" not in ended.err, (moment, ended)
+        assert "SIGTERM" in ended.err
+        assert all(map(gone, began)), moment
+
+
+def test_notice_after_the_last_step_changes_nothing(launcher: Launcher) -> None:
+    """The last step is done, then the record is closed: signals come all the time, all is kept."""
+    (launcher.folder / "job.yaml").write_text(
+        "model: {preset: debug}\ntrain: {steps: 3, pieces: 2}\ncompile: {enabled: false}\n"
+        "elastic: {nproc_per_node: 2, standby_per_node: 0, mirror_every: 0}\n"
+    )
+    root = launcher.folder / "runs" / "r"
+    agent = launcher.start([*REMESH, "run", "job.yaml", "--rdzv-id", "r"])
+    wait_for(lambda: steps(root)[-1:] == [3], "the last step is done")
+    deadline = time.monotonic() + SAME_NOTICE_SECONDS / 2
+    send([agent, *family(agent)], signal.SIGTERM)
+    wait_for(lambda: bool(events(root, "run.end")), "the record is closed")
+    while agent.poll() is None:
+        number = signal.SIGINT if time.monotonic() < deadline else signal.SIGTERM
+        agent.send_signal(number)
+        time.sleep(0.005)
+    ended = launcher.end(agent)
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err
+    assert committed(root) == [3]
+    summary = read_json(root / "summary.json")
+    assert summary is not None
+    assert summary["status"] == "completed"
+
+
+FLAG = """\
+import multiprocessing, pathlib, signal, subprocess, sys, time
+def feed(queue):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while True:
+        queue.put(1)
+        time.sleep(0.01)
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+queue = multiprocessing.get_context("fork").Queue(1)
+multiprocessing.get_context("fork").Process(target=feed, args=(queue,), daemon=True).start()
+helper = subprocess.Popen(["sleep", "600"])
+for step in range(100000):
+    queue.get(timeout=60)
+    if step == 3:
+        pathlib.Path("ready").touch()
+    if asked:
+        asked.append(1)
+    if len(asked) > 20:
+        alive = helper.poll() is None
+        pathlib.Path("saved").write_text(str(alive))
+        sys.exit(0)
+"""
+
+
+def test_a_script_that_saves_by_a_handler_keeps_its_children_until_then(launcher: Launcher) -> None:
+    (launcher.folder / "flag.py").write_text(FLAG)
+    agent = launcher.start([*REMESH, "run", "flag.py"])
+    wait_for((launcher.folder / "ready").exists, "some steps are done")
+    children = family(agent)
+    agent.send_signal(signal.SIGTERM)
+    ended = launcher.end(agent)
+    assert ended.code == 75
+    assert (launcher.folder / "saved").exists(), ended.err
+    assert (launcher.folder / "saved").read_text() == "True"
+    assert all(map(gone, children))
+
+
+def test_a_script_that_ends_of_a_signal_to_all_before_the_agent_hears_it(
+    launcher: Launcher,
+) -> None:
+    (launcher.folder / "waits.py").write_text(
+        "import pathlib, time; pathlib.Path('ready').touch(); time.sleep(600)"
+    )
+    agent = launcher.start([*REMESH, "run", "--max-restarts", "0", "waits.py"])
+    wait_for((launcher.folder / "ready").exists, "the script waits")
+    (script,) = [p for p in agent.children() if "waits.py" in " ".join(p.cmdline())]
+    script.terminate()
+    wait_for(lambda: gone(script), "it has ended")
+    agent.terminate()
+    ended = launcher.end(agent)
+    assert ended.code == 75, ended.err
+
+
+def test_what_nohup_ignores_stays_ignored(launcher: Launcher) -> None:
+    (launcher.folder / "saves.py").write_text(SAVES)
+    agent = launcher.start(["nohup", *REMESH, "run", "saves.py"])
+    wait_for((launcher.folder / "ready").exists, "the script waits")
+    send([agent, *family(agent)], signal.SIGHUP)
+    assert not handles(agent, signal.SIGHUP)
+    agent.terminate()
+    ended = launcher.end(agent)
+    assert ended.code == 75
+    assert (launcher.folder / "saved").exists()
+    assert "SIGHUP" not in ended.err
+
+
+def test_a_script_is_born_with_the_signals_of_any_other_program(launcher: Launcher) -> None:
+    """Python ignores SIGPIPE for itself: `yes | head` would complain in a script's children."""
+    fields = ("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
+    ended = launcher.remesh("--no-python", *fields)
+    assert ended.code == 0, ended.err
+    assert [int(line.split()[1], 16) for line in ended.out.splitlines()] == [0, 0]
