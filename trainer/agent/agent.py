@@ -29,16 +29,16 @@ from rendezvous.session.events import (
     Spare,
 )
 from rendezvous.supervision import awaited, start_task
-from trainer import fingerprint
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
 from trainer.agent.attendance import Attendance
 from trainer.agent.facts import Fact
-from trainer.agent.failure import Failure, read_error_file
+from trainer.agent.failure import Failure
 from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
+from trainer.agent.inquest import failure_of, last_words
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
 from trainer.agent.leaving import (
@@ -346,8 +346,10 @@ class Agent:
     def _worker_gone(self, worker: Worker, how: Exit) -> None:
         said, error = "", ""
         if worker.rank is None and not (worker.was_ready and self._state.ending):
-            said, error = self._hear_last_words(worker, how)
-        failure = self._judge(worker, how)
+            said, error = last_words(worker, how, self._name.name, self._directory)
+        of_notice = not worker.talks and self._state.draining
+        expected = of_notice or self._state.ending
+        failure = None if expected else failure_of(worker, how, self._name.name)
         self._record.exited(worker, how, expected=failure is None)
         generation = self._state.generation
         if self._keeping is not None and generation is not None and worker.local_rank is not None:
@@ -358,47 +360,6 @@ class Agent:
                 self._failures.clear()
             self._failures.append(failure)
         self._inbox.put(facts.Exited(worker.number, how, said, error))
-
-    def _hear_last_words(self, worker: Worker, how: Exit) -> tuple[str, str]:
-        """The last line of a process that never had a place, and its error's fingerprint.
-
-        All that it wrote is kept in a file of its own, as there is no rank and no generation.
-        """
-        early = worker.pump.early_output()
-        if early:
-            path = self._directory.start_log(self._name.name, worker.pid)
-            try:
-                worker.pump.keep_early_output(path)
-                worker.log = path
-            except OSError as problem:
-                log.warning("the output of process %d can't be kept: %s", worker.pid, problem)
-        said = fingerprint.last_words(early.decode(errors="replace"))
-        return said, "" if how.signal else fingerprint.of_output(said)
-
-    def _judge(self, worker: Worker, how: Exit) -> Failure | None:
-        """Whether the worker failed by itself, rather than because we ended it."""
-        said = read_error_file(worker.error_file) if worker.error_file is not None else None
-        message, trace, at = said or ("", "", time.time())
-        if worker.told is not None:
-            message, trace = worker.told
-        ended_by_us = worker.interrupted_at is not None and not (
-            said is not None and at < worker.interrupted_at
-        )
-        of_notice = not worker.talks and self._state.draining
-        if how.ok or ended_by_us or of_notice or self._state.ending:
-            return None
-        return Failure(
-            node=self._name.name,
-            rank=worker.rank,
-            local_rank=worker.local_rank,
-            generation=worker.generation,
-            pid=worker.pid,
-            exit=how,
-            time=at,
-            message=message,
-            traceback=trace,
-            log=worker.log,
-        )
 
     # Doing
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from trainer.errors import JobError
+from trainer.signals import LEAVE_SIGNALS, withheld
 
 ACCELERATOR_DEVICES = ("nvidiactl", "kfd", "dri", "davinci_manager", "habanalabs")
 ASK_TORCH = """
@@ -57,12 +59,19 @@ def _accelerator_possible() -> bool:
 
 
 def _ask_torch(wanted: str) -> int:
-    answer = subprocess.run(
-        [sys.executable, "-P", "-c", ASK_TORCH, wanted],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode != 0:
-        raise JobError(f"torch can't be asked for devices: {answer.stderr.strip()[-500:]}")
-    return int(answer.stdout.split()[-1])
+    with contextlib.ExitStack() as ending:
+        # A signal to every process of a run is for us to hear: it must not end the answer.
+        with withheld(LEAVE_SIGNALS):
+            asked = ending.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", ASK_TORCH, wanted],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            ending.callback(asked.kill)
+        out, err = asked.communicate()
+    if asked.returncode != 0:
+        raise JobError(f"torch can't be asked for devices: {err.strip()[-500:]}")
+    return int(out.split()[-1])

@@ -9,10 +9,10 @@ of a run must not do that to a worker.
 from __future__ import annotations
 
 import ctypes
-import mmap
 
 STACK_BYTES = 1 << 20
-"""Every signal there is at once, at some 16 KB each on processors with large registers."""
+"""Every signal there is at once, at some 16 KB each on processors with large registers; memory is
+used for as many as have come together."""
 
 
 class _Stack(ctypes.Structure):
@@ -26,15 +26,14 @@ class _Stack(ctypes.Structure):
 
 
 def widen() -> None:
-    """Give this thread a stack for signals that is large enough. Raises OSError."""
-    memory = mmap.mmap(-1, STACK_BYTES)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    """Give this thread a stack for signals that is large enough. Raises OSError, MemoryError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.malloc.restype = ctypes.c_void_p
+    # Never freed: signals come as long as the thread lives, and longer than Python's objects do.
+    # A forked child must have it to itself, as it has all that malloc gives.
+    start = library.malloc(ctypes.c_size_t(STACK_BYTES))
+    if start is None:
+        raise MemoryError("no stack for signals")
     stack = _Stack(start=start, flags=0, size=STACK_BYTES)
-    if ctypes.CDLL(None, use_errno=True).sigaltstack(ctypes.byref(stack), None):
-        number = ctypes.get_errno()
-        raise OSError(number, "no stack for signals")
-    _kept.append(memory)
-
-
-_kept: list[mmap.mmap] = []
-"""The stacks that the kernel was given: it uses them as long as the thread lives."""
+    if library.sigaltstack(ctypes.byref(stack), None):
+        raise OSError(ctypes.get_errno(), "no stack for signals")

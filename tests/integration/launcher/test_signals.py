@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import psutil
 import pytest
 
 from tests.integration.launcher.crew import Crew, committed, job
-from tests.integration.launcher.launching import PROGRAMS, REMESH, Ended, Launcher, wait_for
+from tests.integration.launcher.launching import PROGRAMS, REMESH, ROOT, Ended, Launcher, wait_for
 from trainer.agent.leaving import SAME_NOTICE_SECONDS
+from trainer.signals import LEAVE_SIGNALS
 from trainer.telemetry.files import read_json, read_lines
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
@@ -192,6 +194,42 @@ def test_notice_in_the_first_second_is_taken_in_order(launcher: Launcher) -> Non
         assert "Traceback" not in ended.err, (moment, ended)
         assert "SIGTERM" in ended.err
         assert all(map(gone, began)), moment
+
+
+SLOW_TORCH = """\
+import os, pathlib, time
+pathlib.Path("asked").write_text(str(os.getpid()))
+while not pathlib.Path("answer").exists():
+    time.sleep(0.01)
+class abacus:
+    device_count = staticmethod(lambda: 3)
+    is_available = staticmethod(lambda: True)
+"""
+COUNTS = """\
+import sys
+from trainer.command import main, slots
+slots._accelerator_possible = lambda: True
+sys.exit(main(["run", "--nproc-per-node", "abacus", "--no-python", "true"]))
+"""
+
+
+@pytest.mark.parametrize("to_us", [False, True])
+def test_who_asks_torch_for_devices_leaves_signals_to_us(launcher: Launcher, to_us: bool) -> None:
+    (launcher.folder / "torch.py").write_text(SLOW_TORCH)
+    path = f"{ROOT}:{launcher.folder}"
+    asks = launcher.start([sys.executable, "-P", "-c", COUNTS], PYTHONPATH=path)
+    told = launcher.folder / "asked"
+    wait_for(lambda: told.exists() and bool(told.read_text()), "torch is asked")
+    answers = psutil.Process(int(told.read_text()))
+    send([answers], *LEAVE_SIGNALS)
+    if to_us:
+        asks.terminate()
+    else:
+        (launcher.folder / "answer").touch()
+    ended = launcher.end(asks)
+    assert ended.code == (75 if to_us else 0), ended.err
+    assert gone(answers)
+    assert "Traceback" not in ended.err
 
 
 def test_notice_after_the_last_step_changes_nothing(launcher: Launcher) -> None:
