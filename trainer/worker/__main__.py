@@ -8,6 +8,7 @@ import sys
 
 from trainer.channel import CHANNEL_VARIABLE, REHEARSAL_VARIABLE
 from trainer.worker.process import leave, open_users_folder, prepare, say_hello
+from trainer.worker.signals import keep_from_programs
 
 
 def main() -> int:
@@ -17,6 +18,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    keep_from_programs()
     channel = prepare()
     # Imported only now, so that a stack dump works while torch is being imported.
     from trainer.worker.job_training import JobTraining

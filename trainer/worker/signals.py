@@ -4,9 +4,10 @@ Slurm, systemd, `timeout` and terminals send one signal to every process of a ru
 the agent decides, and tells its workers by their channel; a worker that ended of it would take
 along what the agent is about to save.
 
-The process is born with these signals blocked. As soon as our package is imported in it they are
-let through, to a handler that does nothing: a handler is all that a program started by the loop
-does not inherit, so that it gets signals as anywhere else.
+The process is born with these signals blocked, and a job's keeps them so. In a loop of a user's own
+they are let through, as soon as our package is imported in it, to a handler that does nothing: a
+handler is all that a program started by the loop does not inherit, so that it gets signals as
+anywhere else.
 
 A forked child is a part of the loop: a DataLoader's worker, one of a pool. It too leaves the
 signals to the agent, yet has to end when its own parent wants it to, for which torch and
@@ -25,6 +26,9 @@ from types import FrameType
 from trainer.signals import SIGNALS_VARIABLE
 from trainer.worker import signal_stack
 
+_left: frozenset[int] = frozenset()
+"""The signals that are the agent's; none in any process but a worker's."""
+
 
 def leave_to_agent() -> None:
     """In a loop's process, once, before it starts others: signals are the agent's from here on.
@@ -35,6 +39,7 @@ def leave_to_agent() -> None:
         return
     if threading.current_thread() is not threading.main_thread():
         return
+    global _left
     # Taken out, so that no child takes itself for the worker.
     named = {int(word) for word in os.environ.pop(SIGNALS_VARIABLE).split()}
     # What was ignored when the agent began, as SIGHUP under nohup, stays ignored for all.
@@ -47,6 +52,13 @@ def leave_to_agent() -> None:
     _guard_forks(numbers)
     signal_stack.widen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, named)
+    _left = frozenset(numbers)
+
+
+def keep_from_programs() -> None:
+    """In a job's process, before it has a second thread: the programs that it starts leave signals
+    to the agent as well. They are compilers, and a step that waits for one is to end in order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _left)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -53,10 +53,31 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
+def is_in(process: psutil.Process, mask: str, number: int) -> bool:
+    """Whether the signal is in one of the masks that the kernel shows of a process."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return bool(int(fields[mask], 16) >> (number - 1) & 1)
+
+
+def handles(process: psutil.Process, number: int) -> bool:
+    return is_in(process, "SigCgt", number)
+
+
+def blocks(process: psutil.Process, number: int) -> bool:
+    return is_in(process, "SigBlk", number)
+
+
 def standbys(processes: list[psutil.Process], root: Path) -> list[psutil.Process]:
     """Those that are nobody yet: neither workers nor what watches over the agent."""
     begun = {event["pid"] for event in events(root, "worker.begin")}
     return [p for p in processes if p.pid not in begun and "warden.py" not in " ".join(p.cmdline())]
+
+
+def ranks(root: Path, generation: int) -> dict[int, psutil.Process]:
+    """The workers of a generation, by rank."""
+    begun = [event for event in events(root, "worker.begin") if event["generation"] == generation]
+    return {event["rank"]: psutil.Process(event["pid"]) for event in begun}
 
 
 def check_left_in_order(ended: Ended, root: Path) -> int:
@@ -67,12 +88,15 @@ def check_left_in_order(ended: Ended, root: Path) -> int:
     assert committed(root)[0] == last
     names = [e["event"] for e in events(root, "generation.begin", "worker.begin", "node.drain")]
     assert names[-1] == "node.drain", names
-    assert all(event["exit_code"] == 0 for event in of_ranks(root))
+    check_ended_well(root)
     return last
 
 
-def of_ranks(root: Path) -> list[dict[str, Any]]:
-    return [event for event in events(root, "worker.exit") if event["rank"] is not None]
+def check_ended_well(root: Path) -> None:
+    """Since the notice no worker that had a place has ended of anything but its agent's word."""
+    notice = events(root, "node.drain")[0]["time"]
+    since = [e for e in events(root, "worker.exit") if e["time"] >= notice]
+    assert all(event["exit_code"] == 0 for event in since if event["rank"] is not None), since
 
 
 def test_a_signal_to_every_process_is_one_to_the_agent(launcher: Launcher) -> None:
@@ -89,6 +113,7 @@ def test_a_signal_to_every_process_is_one_to_the_agent(launcher: Launcher) -> No
     wait_for(lambda: len(crew.steps()) >= 4, "four steps are done")
     wait_for(lambda: len(standbys(family(agent), crew.root)) == 1, "the standby is starting")
     before = family(agent)
+    wait_for(lambda: all(blocks(p, signal.SIGTERM) for p in before), "compilers would inherit it")
     send(before, *HANDLED)
     count = len(crew.steps())
     crew.reach(count + 3)
@@ -119,21 +144,34 @@ def test_slurms_signal_to_all_nodes_ends_them_together(launcher: Launcher) -> No
         assert ended.code == 75, ended.err
     assert committed(crew.root)[0] == crew.steps()[-1]
     assert len(crew.events("generation.begin")) == 1
-    assert all(event["exit_code"] == 0 for event in of_ranks(crew.root))
+    check_ended_well(crew.root)
 
 
 def test_a_loop_whose_data_comes_from_other_processes_is_saved_too(launcher: Launcher) -> None:
-    flags = ("--elastic", "--nproc-per-node", "2", "--rdzv-id", "r")
-    often = ("--set", "elastic.mirror_every=0", "--set", "elastic.standby_per_node=0")
+    """
+    1. two ranks, each with two processes that load its data
+    2. rank 1 is killed, and again: the other rank goes on with loaders of the new generation only
+    3. SIGTERM and SIGINT come to every process: the last step is saved, exit code 75
+    """
+    flags = ("--elastic", "--nproc-per-node", "2", "--max-restarts", "9", "--rdzv-id", "r")
+    often = ("--set", "elastic.mirror_every=0")
     root = launcher.folder / "runs" / "r"
     agent = launcher.start([*REMESH, "run", *flags, *often, PROGRAMS / "loads_data.py", "100000"])
-    wait_for(lambda: len(steps(root)) >= 5, "five steps are done")
-    all_of_it = family(agent)
-    ranks = {event["pid"] for event in events(root, "worker.begin")}
-    assert sum(process.ppid() in ranks for process in all_of_it) == 4, "two loaders a rank"
-    send([*all_of_it, agent], signal.SIGTERM, signal.SIGINT)
+    everybody: set[psutil.Process] = set()
+    for generation in (1, 2, 3):
+        wait_for(lambda g=generation: len(ranks(root, g)) == 2, f"generation {generation}")
+        before = len(steps(root))
+        wait_for(lambda count=before: len(steps(root)) >= count + 5, "five steps are done")
+        loop = ranks(root, generation)
+        for process in loop.values():
+            wait_for(lambda p=process: len(p.children()) == 2, "two processes load a rank's data")
+        everybody |= {agent, *family(agent)}
+        if generation < 3:
+            loop[1].kill()
+    send([process for process in everybody if not gone(process)], signal.SIGTERM, signal.SIGINT)
     check_left_in_order(launcher.end(agent), root)
-    assert all(map(gone, all_of_it))
+    assert all(map(gone, everybody))
+    assert steps(root) == list(range(1, committed(root)[0] + 1))
 
 
 SAVES = """\
@@ -162,12 +200,6 @@ def test_the_same_notice_twice_is_one(launcher: Launcher, second: signal.Signals
     assert (launcher.folder / "saved").exists(), ended.err
     assert ended.code == 75
     assert "at once" not in ended.err.replace("or more, ends at once", "")
-
-
-def handles(process: psutil.Popen, number: int) -> bool:
-    text = Path(f"/proc/{process.pid}/status").read_text()
-    fields = dict(line.split(":", 1) for line in text.splitlines())
-    return bool(int(fields["SigCgt"], 16) >> (number - 1) & 1)
 
 
 def test_notice_in_the_first_second_is_taken_in_order(launcher: Launcher) -> None:
