@@ -72,15 +72,26 @@ def test_defaults_come_from_pet_variables(launcher: Launcher) -> None:
     )
 
 
+# What torch 2.13 aborts with, under any launcher, in up to one DDP script of ten on busy cores: a
+# gloo thread drops its last all-reduce after the interpreter has ended, wants the interpreter's
+# lock for a Python object in there, and is ended in the middle of a C++ destructor.
+TORCHS_ABORT_AT_EXIT = "terminate called without an active exception"
+TRIES = 5
+
+
 def test_a_ddp_script_trains_the_same(launcher: Launcher) -> None:
     results = {}
     for name in ("torchrun", "remesh"):
-        out = launcher.folder / name
-        out.mkdir()
-        run = getattr(launcher, name)
-        ended = run("--nproc-per-node", 2, PROGRAMS / "train_ddp.py", out)
+        for attempt in range(TRIES):
+            out = launcher.folder / f"{name}{attempt}"
+            out.mkdir()
+            run = getattr(launcher, name)
+            ended = run("--nproc-per-node", 2, PROGRAMS / "train_ddp.py", out)
+            results[name] = [path.read_text() for path in sorted(out.glob("*.txt"))]
+            # The script's last words come before: without both of them it is no abort at exit.
+            if TORCHS_ABORT_AT_EXIT not in ended.err or len(results[name]) < 2:
+                break
         assert ended.code == 0, ended.err
-        results[name] = [path.read_text() for path in sorted(out.glob("*.txt"))]
     assert results["remesh"] == results["torchrun"]
     assert len(results["remesh"]) == 2
 
