@@ -21,9 +21,13 @@ def on_small_disks(
     lines = [
         f"mount -t tmpfs -o size={size} tmpfs '{path}' || exit 99" for path, size in disks.items()
     ]
-    lines += ['"$@"', "code=$?"]
-    lines += [f"cp -a '{there}/.' '{here}'" for there, here in (copied or {}).items()]
-    script = "\n".join([*lines, "exit $code"])
+    if copied:
+        lines += ['"$@"', "code=$?"]
+        lines += [f"cp -a '{there}/.' '{here}'" for there, here in copied.items()]
+        lines += ["exit $code"]
+    else:
+        lines += ['exec "$@"']
+    script = "\n".join(lines)
     return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
 
 

@@ -28,6 +28,8 @@ RECORD = Form("record", r"[0-9]{8}\.json", "8 digits and .json")
 """A record's file in `log/`."""
 RECEIPT = Form("receipt", rf"{_RANK}\.receipt\.json", "a rank's 5 digits and .receipt.json")
 """Beside the data files of an attempt that is on its way."""
+FAILURE = Form("failure", rf"{_RANK}\.failed\.json", "a rank's 5 digits and .failed.json")
+"""The same for a part that will never come."""
 READER = Form("reader", rf"{_ATTEMPT}\.[0-9a-f]{{8}}", "an attempt, `.` and 8 hexadecimal digits")
 """A file in `readers/`: somebody reads that attempt."""
 MIRROR = Form("mirror", rf"{NODE.pattern}-own-[0-9]{{1,5}}", "NODE-own-LOCAL_RANK")

@@ -28,7 +28,6 @@ from rendezvous.session.events import (
     SessionEvent,
     Spare,
 )
-from rendezvous.supervision import awaited, start_task
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
@@ -62,6 +61,7 @@ from trainer.channel import Message
 from trainer.checkpoint.unsaved import Unsaved, account
 from trainer.errors import JobError
 from trainer.signals import LISTENER, signal_name
+from trainer.supervision import awaited, start_task
 from trainer.telemetry import Progress, RunDirectory
 
 log = logging.getLogger(__name__)
@@ -370,10 +370,12 @@ class Agent:
         first = self._state.generation is None
         await self._attendance.began(generation)
         self._record.generation(generation)
-        if first and self._keeping is not None:
-            kept = self._launch.kept(generation)
-            if kept is not None:
-                self._keeping.look_for_room(kept, generation)
+        if self._keeping is None:
+            return
+        self._keeping.began(generation)
+        kept = self._launch.kept(generation) if first else None
+        if kept is not None:
+            self._keeping.look_for_room(kept, generation)
 
     async def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:

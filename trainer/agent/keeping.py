@@ -61,7 +61,7 @@ class Keeping:
         self._shelf = Shelf(root, named(NODE, node))
         self.directory = self._shelf.path
         self._server = MirrorServer(self.directory, host, self._secret)
-        self._writer: BackgroundWriter | None = None
+        self._writer = BackgroundWriter(self._written)
         self._ledger = SaveLedger()
         self._saving: dict[tuple[Path, int], Future[Outcome]] = {}
         """By slot, and when it was staged."""
@@ -70,6 +70,8 @@ class Keeping:
         self._newest: dict[Path, Path] = {}
         self._going: frozenset[str] = frozenset()
         self._asked_of = 0
+        self._generation = 0
+        """The newest that has begun."""
         self._given_up = threading.Event()
 
     @property
@@ -109,8 +111,6 @@ class Keeping:
         staged = path, path.stat().st_mtime_ns
         if staged in self._saving:
             return
-        if self._writer is None:
-            self._writer = BackgroundWriter(self._written)
         self._saving[staged] = saving = self._writer.submit(path)
         saving.add_done_callback(lambda _: self._in_loop(self._saving.pop, staged))
 
@@ -141,6 +141,13 @@ class Keeping:
             for path in self._newest.values():
                 self._mirror(path, keeper)
 
+    def began(self, generation: Generation) -> None:
+        """Saves that wait for the part of a node that is lost are over."""
+        going = self._going if self._asked_of == self._generation else frozenset()
+        self._generation = generation.number
+        nodes = [member.node for member in generation.members]
+        self._writer.members(generation.number, nodes, going)
+
     def _keeper(self, generation: Generation) -> str | None:
         """The address of who keeps this node's mirrors."""
         going = self._going if self._asked_of == generation.number else frozenset()
@@ -169,8 +176,9 @@ class Keeping:
 
         Returns what came of it, in words; empty where nothing was left to save.
         """
-        if self._writer is not None:
-            self._writer.close()
+        # What waits for others' parts is left to what follows: it waits for the newest state alone.
+        self._writer.abandon()
+        self._writer.close()
         try:
             outcome = salvage(self.directory, node=self._node, given_up=self._given_up.is_set)
         except (OSError, CheckpointError) as error:
@@ -186,13 +194,12 @@ class Keeping:
     def give_up(self) -> None:
         """Wait no longer for other agents' parts of what is being saved."""
         self._given_up.set()
-        if self._writer is not None:
-            self._writer.abandon()
+        self._writer.abandon()
 
     def close(self) -> None:
         """Finish what is being saved, and give the memory back."""
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.leave()
+        self._writer.close()
         self._server.close()
         self._senders.shutdown(wait=True, cancel_futures=True)
         self._shelf.remove()

@@ -7,6 +7,7 @@ durable and finish the save, also when its first committer is gone.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ from trainer.checkpoint.manifest import Manifest, checked, count, header, json_o
 from trainer.checkpoint.receipt import merge, read_receipt
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged, CheckpointError
-from trainer.names import RECEIPT
+from trainer.names import FAILURE, RECEIPT, Form
 
 JSON = Any
+logger = logging.getLogger(__name__)
 HEADER = "attempt.json"
-RECEIPT_SUFFIX = ".receipt.json"
+RECEIPT_SUFFIX, FAILURE_SUFFIX = ".receipt.json", ".failed.json"
+MOST_WORDS = 2000
+"""Characters of a reason that is told on."""
 
 
 def write_header(store: Store, blank: Manifest, writers: Sequence[int]) -> None:
@@ -50,15 +54,48 @@ def read_header(store: Store, attempt: str) -> tuple[Manifest, list[int]]:
 
 
 def write_receipt(store: Store, attempt: str, rank: int, receipt: JSON) -> None:
-    """Say that a rank's file is durable, or, by `{"error": …}`, that it never will be."""
-    data = json.dumps(receipt, separators=(",", ":")).encode()
-    store.create(f"{log.attempt_path(attempt)}/{rank:05d}{RECEIPT_SUFFIX}", data)
+    """Say that a rank's file is durable."""
+    _create(store, attempt, f"{rank:05d}{RECEIPT_SUFFIX}", receipt)
+
+
+def write_failure(store: Store, attempt: str, rank: int, reason: str) -> None:
+    """Say that a rank's file will never be there, unless somebody else has a copy to write."""
+    _create(store, attempt, f"{rank:05d}{FAILURE_SUFFIX}", {"error": reason})
+
+
+def forget_failure(store: Store, attempt: str, rank: int) -> None:
+    """Somebody tries it again."""
+    store.remove(f"{log.attempt_path(attempt)}/{rank:05d}{FAILURE_SUFFIX}")
 
 
 def receipts_at(store: Store, attempt: str) -> set[int]:
     """The ranks whose receipts are there."""
+    return _ranks(store.names(log.attempt_path(attempt)), RECEIPT)
+
+
+def parts_at(store: Store, attempt: str) -> tuple[set[int], dict[int, str]]:
+    """The ranks whose receipts are there, and those that have failed, with the reason."""
     names = store.names(log.attempt_path(attempt))
-    return {int(name.removesuffix(RECEIPT_SUFFIX)) for name in names if RECEIPT.fits(name)}
+    there, failed = _ranks(names, RECEIPT), {}
+    for rank in _ranks(names, FAILURE) - there:
+        path = f"{log.attempt_path(attempt)}/{rank:05d}{FAILURE_SUFFIX}"
+        try:
+            said = read_receipt(store.read(path), path)
+            failed[rank] = str(said.get("error", "it does not say why"))[:MOST_WORDS]
+        except FileNotFoundError:
+            continue
+        except CheckpointDamaged as error:
+            failed[rank] = str(error)
+    return there, failed
+
+
+def _create(store: Store, attempt: str, name: str, value: JSON) -> None:
+    data = json.dumps(value, separators=(",", ":")).encode()
+    store.create(f"{log.attempt_path(attempt)}/{name}", data)
+
+
+def _ranks(names: Sequence[str], form: Form) -> set[int]:
+    return {int(name.partition(".")[0]) for name in names if form.fits(name)}
 
 
 def gather(store: Store, blank: Manifest, writers: Sequence[int]) -> Manifest:
@@ -81,6 +118,18 @@ def gather(store: Store, blank: Manifest, writers: Sequence[int]) -> Manifest:
         if store.size(item["path"]) != item["bytes"]:
             raise CheckpointError(f"{item['path']} is not as long as it was written")
     return merge(blank, receipts)
+
+
+def discard(store: Store, attempt: str) -> None:
+    """Remove what is there of it, as nobody will ever commit it; unless somebody has.
+
+    What a commit raised says nothing: the record may have appeared before it failed.
+    """
+    try:
+        if log.record_of(store, attempt) is None:
+            store.remove_tree(log.attempt_path(attempt))
+    except OSError as error:
+        logger.warning("%s in %s can't be removed: %s", attempt, store.url, error)
 
 
 def whole_attempts(store: Store, *, newer_than: int, execution: str) -> list[Manifest]:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.checkpoint import log
-from trainer.checkpoint.attempt import adopt, write_receipt
+from trainer.checkpoint.attempt import adopt, discard, write_failure
 from trainer.checkpoint.checksum import block_sums
 from trainer.checkpoint.datafile import BoxEntry, lay_out, metadata
 from trainer.checkpoint.exchange import Exchange
@@ -23,14 +24,16 @@ from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
 from trainer.checkpoint.manifest import Manifest, Summary, decode
 from trainer.checkpoint.outcome import failure, raise_failure
+from trainer.checkpoint.pending import write_opening
 from trainer.checkpoint.pinning import Pins
 from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
+from trainer.checkpoint.room import Coming, with_room
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
 from trainer.checkpoint.staging import Slot, Slots
 from trainer.checkpoint.store import open_store, this_host
 from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
-from trainer.checkpoint.writer import write_opening
+from trainer.checkpoint.unsaved import mending
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
 if TYPE_CHECKING:
@@ -90,6 +93,8 @@ class Checkpointer:
         read_only: bool = False,
         own_only: bool = False,
         host: str | None = None,
+        nodes: Sequence[str] = (),
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
 
@@ -102,8 +107,10 @@ class Checkpointer:
         next save. `storage_options` are fsspec's. With `read_only` the directory is not opened,
         and only `load` works. With `own_only`, checkpoints that another execution has committed
         are as if they were not there. Ranks of one `host` (by default, one running kernel) share
-        its page cache; across hosts, replicas read a part each and exchange it. Nothing is raised
-        here: what goes wrong is told to all ranks by the next save or load.
+        its page cache; across hosts, replicas read a part each and exchange it. `nodes` names the
+        node of each rank, so that the loss of one ends the saves that wait for its part. `check`
+        is called while this waits for storage, and raises what ends that. Nothing is raised here:
+        what goes wrong is told to all ranks by the next save or load.
         """
         self._options = dict(storage_options or {})
         self._store = open_store(directory, self._options)
@@ -114,6 +121,8 @@ class Checkpointer:
         self._keep = keep or Keep()
         self._own_only = own_only
         self._host = host or this_host()
+        self._nodes = tuple(nodes)
+        self._check = check
         self._exchange = Exchange(rank, world_size, group)
         self._planner = Planner(self._exchange, generation)
         self._rank = rank
@@ -173,9 +182,10 @@ class Checkpointer:
         agreed = self._planner.agree(version, local, fault=self._fault)
         written: JSON
         try:
-            written = self._write(version, agreed, local, progress)
+            write = partial(self._write, version, agreed, local, progress)
+            written = with_room(self._store, self._coming(version, agreed), write, now=time.time())
         except OSError as error:
-            written = {"error": f"rank {self._rank} can't write: {error}"}
+            written = {"error": f"rank {self._rank} can't write: {error}{mending(error)}"}
         gathered = self._exchange.gather(written)
         outcome = self._commit(version, agreed, gathered, values) if gathered is not None else None
         outcome = self._exchange.broadcast(outcome)
@@ -239,14 +249,14 @@ class Checkpointer:
         if slots.all_free():
             return
         logger.warning("version %d waits: earlier saves are on their way", version)
-        if not slots.wait(slots.all_free, WAIT_SECONDS):
+        if not slots.wait(self._unless_over(slots.all_free), WAIT_SECONDS):
             logger.error("earlier saves have not been written in %.0f s", WAIT_SECONDS)
 
     def forsake(self, staged: Staged, error: Exception) -> None:
         """This rank's part of a save could not be staged: tell who waits for it to be written."""
-        account = {"error": f"rank {self._rank} can't stage: {error}"}
+        told = f"rank {self._rank} can't stage: {error}"
         try:
-            write_receipt(self._store, staged.attempt, self._rank, account)
+            write_failure(self._store, staged.attempt, self._rank, told)
         except OSError as fault:
             logger.warning("nobody can be told that version %d fails: %s", staged.version, fault)
 
@@ -257,7 +267,15 @@ class Checkpointer:
 
     def drain(self, timeout: float = WAIT_SECONDS) -> bool:
         """Wait until what this rank has staged is written; False when the time is over first."""
-        return self._slots is None or self._slots.wait(self._slots.idle, timeout)
+        slots = self._slots
+        return slots is None or slots.wait(self._unless_over(slots.idle), timeout)
+
+    def _unless_over(self, condition: Callable[[], bool]) -> Callable[[], bool]:
+        def look() -> bool:
+            self._check()
+            return condition()
+
+        return look
 
     def newest_version(self) -> int | None:
         """The version of the newest committed checkpoint, by its record alone. Not collective."""
@@ -390,14 +408,28 @@ class Checkpointer:
             if errors:
                 raise CheckpointError(f"version {version} is not saved: {'; '.join(errors[:3])}")
             manifest = merge(self._blank(version, agreed, values), gathered)
-            path = f"{self._store.url}/{self._log.commit(manifest)}"
+            commit = partial(self._log.commit, manifest)
+            coming = self._coming(version, agreed)
+            record = with_room(self._store, coming, commit, now=time.time())
+            path = f"{self._store.url}/{record}"
         except (CheckpointError, GenerationOver, OSError) as error:
+            discard(self._store, agreed.attempt)
             return failure(error)
         try:
             clean(self._store, self._keep, now=time.time())
         except OSError as error:
             logger.warning("old checkpoints in %s can't be removed: %s", self._store.url, error)
         return {"path": path, "bytes": manifest.bytes}
+
+    def _coming(self, version: int, agreed: Agreement) -> Coming:
+        return Coming(
+            version=version,
+            generation=self._generation,
+            execution=self._execution,
+            attempt=agreed.attempt,
+            bytes=agreed.share.total,
+            keep=self._keep,
+        )
 
     def _blank(self, version: int, agreed: Agreement, values: Mapping[str, JSON]) -> Manifest:
         return blank(
@@ -424,7 +456,7 @@ class Checkpointer:
                 "kinds": dict(agreed.share.kinds),
                 "mesh": self._mesh,
                 "world_size": self._world_size,
-                "keep": asdict(self._keep),
+                "nodes": self._nodes_of(agreed.share.writers),
             }
         return {
             "url": self._store.url,
@@ -439,8 +471,17 @@ class Checkpointer:
             "path": self._data_path(agreed) if agreed.share.entries else None,
             "identity": self._identity or {},
             "values": dict(values),
+            "keep": asdict(self._keep),
+            "total": agreed.share.total,
             "commit": commit,
         }
+
+    def _nodes_of(self, writers: Sequence[int]) -> dict[str, list[int]]:
+        """Whose parts each node owes, where it is known which rank is on which."""
+        found: dict[str, list[int]] = {}
+        for rank in writers if self._nodes else ():
+            found.setdefault(self._nodes[rank], []).append(rank)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,8 @@ def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
             sound = False
         else:
             found.append(Kept(number, summary.version, summary.attempt))
-    read = frozenset(_being_read(store, now))
-    whole = functools.cache(lambda number: _whole(store, number))
+    read = frozenset(being_read(store, now))
+    whole = whole_records(store)
     gone = removable(found, keep, read, whole)
     for item in reversed(gone):
         store.remove(log.record_path(item.number))
@@ -97,6 +97,11 @@ def clean(store: Store, keep: Keep, *, now: float) -> list[str]:
         removed += dead
     _clean_openings(store)
     return removed
+
+
+def whole_records(store: Store) -> Callable[[int], bool]:
+    """Says of a record's number whether it is as it was written; each is read once."""
+    return functools.cache(lambda number: _whole(store, number))
 
 
 def _whole(store: Store, number: int) -> bool:
@@ -132,7 +137,8 @@ def _clean_openings(store: Store) -> None:
             store.remove(log.record_path(number))
 
 
-def _being_read(store: Store, now: float) -> Iterator[str]:
+def being_read(store: Store, now: float) -> Iterator[str]:
+    """Attempts that some reader has on loan."""
     for name in filter(READER.fits, store.names(READERS)):
         attempt, _, _ = name.rpartition(".")
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

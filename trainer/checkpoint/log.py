@@ -82,6 +82,14 @@ def newest_version(store: Store) -> int:
     return next((s.version for _, s in summaries(store) if isinstance(s, Summary)), -1)
 
 
+def record_of(store: Store, attempt: str) -> str | None:
+    """The record that has committed an attempt, if it is one of the last few."""
+    for number, summary in islice(summaries(store), RECENT):
+        if isinstance(summary, Summary) and summary.attempt == attempt:
+            return record_path(number)
+    return None
+
+
 def read_manifest(store: Store, number: int) -> Manifest:
     """Raises CheckpointDamaged, or FileNotFoundError when it has been removed."""
     path = record_path(number)
@@ -169,7 +177,7 @@ class Writer:
                 raise GenerationOver(
                     self._generation, f"{self._store.url} has been opened by a later generation"
                 )
-            done = self._record_of(manifest.attempt)
+            done = record_of(self._store, manifest.attempt)
             if done is not None:
                 return done
             if forward and newest > self.opened and self._version_of(newest) > manifest.version:
@@ -184,12 +192,6 @@ class Writer:
         except (FileNotFoundError, CheckpointDamaged):
             return -1
         return -1 if summary is None else summary.version
-
-    def _record_of(self, attempt: str) -> str | None:
-        for number, summary in islice(summaries(self._store), RECENT):
-            if isinstance(summary, Summary) and summary.attempt == attempt:
-                return record_path(number)
-        return None
 
     def _is_mine(self, number: int) -> bool:
         try:

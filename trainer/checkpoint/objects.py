@@ -122,6 +122,9 @@ class ObjectStore:
         with _as_os_errors(), contextlib.suppress(FileNotFoundError):
             self._fs.rm(self._at(path), recursive=True)
 
+    def free(self) -> int | None:
+        return None
+
     def age(self, path: str, now: float) -> float:
         with _as_os_errors():
             found = self._fs.find(self._at(path), detail=True)

@@ -26,9 +26,13 @@ Kinds = Mapping[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What this rank writes. `kinds` of all tensors and `writers` are known at rank 0 alone."""
+    """What this rank writes. `kinds` of all tensors and `writers` are known at rank 0 alone.
+
+    `total` is how many bytes the tensors have that all ranks write.
+    """
 
     block: int
+    total: int
     entries: Sequence[BoxEntry]
     kinds: Kinds = field(default_factory=dict)
     writers: Sequence[int] = ()
@@ -101,11 +105,12 @@ class Planner:
             else:
                 total = sum(_bytes(dtype, shape) for dtype, shape in kinds.values())
                 writers = [rank for rank, groups in enumerate(plan) if groups]
-                shares = [[block_bytes(total), groups] for groups in plan]
+                shares = [[block_bytes(total), total, groups] for groups in plan]
         share = self._exchange.scatter(shares)
         raise_failure(share)
-        entries = entries_of(group_of(row) for row in share[1])
-        return Share(share[0], entries, kinds, writers)
+        block, total, groups = share
+        entries = entries_of(group_of(row) for row in groups)
+        return Share(block, total, entries, kinds, writers)
 
 
 def _bytes(dtype: str, shape: Sequence[int]) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from trainer.checkpoint import log
 from trainer.checkpoint.attempt import receipts_at
 from trainer.checkpoint.staging import read_description
 from trainer.checkpoint.store import Store, open_store
-from trainer.checkpoint.writer import LAST_POLL, Outcome, save_staged
+from trainer.checkpoint.writer import LAST_POLL, LEAVING_PATIENCE, Outcome, save_staged
 from trainer.errors import CheckpointDamaged
 from trainer.outside.echo import shown
+from trainer.supervision import in_threads
 
 JSON = Any
 logger = logging.getLogger(__name__)
-PATIENCE = 10.0
 THREADS = 8
 MIRROR = "from-"
 """What the directory of another node's mirror begins with."""
@@ -93,7 +92,7 @@ def salvage(
     directory: Path,
     *,
     node: str,
-    patience: float = PATIENCE,
+    patience: float = LEAVING_PATIENCE,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Outcome | None:
     """Save the newest version that all agents together hold; blocks.
@@ -118,8 +117,9 @@ def _save(
 ) -> Outcome:
     began = time.monotonic()
     parts = [(path, "") for path in version.own] + [(path, node) for path in version.mirrors]
-    with ThreadPoolExecutor(THREADS) as pool:
-        outcomes = list(pool.map(lambda part: save_staged(part[0], copy_of=part[1]), parts))
+    outcomes = in_threads(
+        lambda part: save_staged(part[0], copy_of=part[1]), parts, threads=THREADS
+    )
     patience = max(patience, time.monotonic() - began)
     committer = version.committer
     if committer is not None:

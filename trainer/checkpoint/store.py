@@ -66,6 +66,9 @@ class Store(Protocol):
     def remove_tree(self, path: str) -> None:
         """Remove a directory and what is in it; quiet when there is none."""
 
+    def free(self) -> int | None:
+        """Bytes that can still be written; None where nobody knows a limit."""
+
     def age(self, path: str, now: float) -> float:
         """Seconds since the newest change in a directory. Raises FileNotFoundError."""
 
@@ -82,6 +85,15 @@ class LocalStore:
     def write(self, path: str, parts: Iterable[Buffer], *, durable: bool = True) -> int:
         target = self._root / path
         self._make(target.parent)
+        try:
+            return self._write(target, parts, durable=durable)
+        except OSError:
+            # What is cut short is of no use to anybody, and on a full disk in everybody's way.
+            with contextlib.suppress(OSError):
+                target.unlink()
+            raise
+
+    def _write(self, target: Path, parts: Iterable[Buffer], *, durable: bool) -> int:
         written = 0
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -153,6 +165,11 @@ class LocalStore:
     def remove_tree(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._root / path)
+
+    def free(self) -> int | None:
+        there = next(path for path in (self._root, *self._root.parents) if path.exists())
+        found = os.statvfs(there)
+        return found.f_bavail * found.f_frsize
 
     def age(self, path: str, now: float) -> float:
         root = self._root / path

@@ -77,6 +77,8 @@ class Custody:
             storage_options=job.checkpoint.storage_options,
             own_only=not job.checkpoint.resume,
             read_only=not seat.saves,
+            nodes=seat.place.nodes,
+            check=seat.check,
         )
 
     def __enter__(self) -> Self:

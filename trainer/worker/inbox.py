@@ -39,6 +39,11 @@ class Enter:
         return str(self.message["members"][self.message["group_rank"]][0])
 
     @property
+    def nodes(self) -> list[str]:
+        """The node of each global rank."""
+        return [str(node) for node, slots, _host in self.message["members"] for _ in range(slots)]
+
+    @property
     def local_ranks(self) -> range:
         """The global ranks of this node."""
         first = self.message["rank"] - self.message["local_rank"]

@@ -91,6 +91,7 @@ class JobTraining:
             },
             text=plan.describe(),
             speaks=order.rank == min(rank for rank in order.local_ranks if rank in plan.ranks),
+            nodes=[order.nodes[rank] for rank in plan.ranks],
         )
         timeout = self.job.elastic.collective_timeout
         seat = Seat(order, place, inbox, self.device, timeout=timeout)

@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,13 +34,15 @@ log = logging.getLogger(__name__)
 class Place:
     """A rank's place in the mesh. `dims` are the mesh's sizes by name, outermost first.
 
-    `speaks`: it is the one rank of its node that tells the agent what a step came to.
+    `speaks`: it is the one rank of its node that tells the agent what a step came to. `nodes` has
+    the node of each rank of the mesh.
     """
 
     rank: int
     dims: Mapping[str, int]
     text: str
     speaks: bool
+    nodes: Sequence[str]
 
     @property
     def size(self) -> int:

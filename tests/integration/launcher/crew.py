@@ -49,13 +49,14 @@ class Crew:
         )
 
     def agent(self, node: str, *flags: str) -> psutil.Popen:
-        return self.launcher.start(
-            [
-                *REMESH,
-                *("run", "job.yaml", "--node", node, "--rdzv-id", "crew"),
-                *("--rdzv-endpoint", self.endpoint, *flags),
-            ]
-        )
+        return self.launcher.start(self.agent_command(node, *flags))
+
+    def agent_command(self, node: str, *flags: str) -> list[str]:
+        return [
+            *REMESH,
+            *("run", "job.yaml", "--node", node, "--rdzv-id", "crew"),
+            *("--rdzv-endpoint", self.endpoint, *flags),
+        ]
 
     def command(self, *words: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `remesh …`."""

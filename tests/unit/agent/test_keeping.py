@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,49 @@ async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
         ("checkpoint.commit", 1),
         ("checkpoint.commit", 2),
     ]
+
+
+async def test_a_generation_without_a_node_ends_the_saves_that_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. versions 1 and 2 are written and wait for the parts of b and c; 2. c is told to leave, b
+    is lost, and the next generation has a alone: version 1 is over, as it wants b's part, version
+    2 is waited for; 3. the node leaves: that is over too, and what is not saved is known."""
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    told: list[tuple[str, dict[str, Any]]] = []
+    keeping = Keeping(
+        "a", "127.0.0.1", "secret", topology=None, report=lambda *event: told.append(event)
+    )
+    members = [
+        Member(node=node, incarnation=1, slots=1, host=node, store_endpoint="h:1") for node in "abc"
+    ]
+    three = Generation(number=1, members=tuple(members), reason="test")
+    keeping.began(three)
+    worker = worker_of(keeping, tmp_path)
+    for version, node in ((1, "b"), (2, "c")):
+        staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
+        assert staged is not None
+        path = staged.wait()
+        description = json.loads(path.read_bytes())
+        description["commit"] |= {"writers": [0, 1], "nodes": {"a": [0], node: [1]}}
+        path.write_text(json.dumps(description))
+        keeping.staged(path, three)
+        async with asyncio.timeout(60):
+            while path.with_suffix(".pending").exists():
+                await asyncio.sleep(0.01)
+    keeping.without(["c"], three)
+    keeping.began(replace(ALONE, number=2))
+    async with asyncio.timeout(60):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert [(event, fields["version"], fields["error"]) for event, fields in told] == [
+        ("checkpoint.failed", 1, "node b was lost with the part of rank 1")
+    ]
+    keeping.give_up()
+    unsaved = await keeping.settled()
+    assert unsaved is not None
+    assert (unsaved.version, unsaved.error) == (2, "no part came from rank 1")
+    await asyncio.to_thread(keeping.close)
 
 
 async def test_a_slot_that_is_staged_anew_is_saved_though_its_last_save_is_not_done(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from tests.unit.agent.story import generation
 from trainer.agent.staging_room import Shortage, needed_bytes, shortage
@@ -18,15 +22,28 @@ def test_two_slots_a_rank_and_as_much_again_for_another_nodes_mirrors() -> None:
     assert needed_bytes(1, 1, mirrors=False) == 2 * 2 * MIB, "a slot is of whole grains"
 
 
-def test_what_is_staged_already_counts_as_room(tmp_path: Path) -> None:
-    assert shortage(tmp_path, 1) is None
-    found = shortage(tmp_path, 1 << 60)
+def test_what_is_staged_already_counts_as_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk of 8 MiB that holds nothing else: what others write to it meanwhile is not seen."""
+    staged, disk = tmp_path / "own-0" / "0.stage", 8 * MIB
+
+    def usage(_directory: Path) -> SimpleNamespace:
+        used = staged.stat().st_blocks * 512 if staged.exists() else 0
+        return SimpleNamespace(total=disk, used=used, free=disk - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert shortage(tmp_path, disk) is None
+    found = shortage(tmp_path, disk + 1)
     assert found is not None
-    (tmp_path / "own-0").mkdir()
-    (tmp_path / "own-0" / "0.stage").write_bytes(bytes(MIB))
-    again = shortage(tmp_path, 1 << 60)
+    assert found.free == disk
+    staged.parent.mkdir()
+    staged.write_bytes(bytes(MIB))
+    assert usage(tmp_path).used > 0
+    assert shortage(tmp_path, disk) is None
+    again = shortage(tmp_path, disk + 1)
     assert again is not None
-    assert again.free >= found.free - MIB // 2
+    assert again.free == disk
 
 
 def test_it_is_said_with_the_bytes_and_the_way_to_mend_it() -> None:

@@ -89,6 +89,25 @@ def test_a_save_that_has_to_wait_says_so(
     assert "version 3 waits: earlier saves are on their way" in caplog.text
 
 
+def test_the_end_of_a_generation_is_heard_while_storage_is_waited_for(tmp_path: Path) -> None:
+    """Both slots wait to be written: so does the next save, and whoever ends the run."""
+    over: list[GenerationOver] = []
+
+    def check() -> None:
+        for error in over:
+            raise error
+
+    checkpointer = one_rank(tmp_path, check=check)
+    state = {"w": torch.ones(10)}
+    staged(checkpointer, 1, state)
+    staged(checkpointer, 2, state)
+    over.append(GenerationOver(1, "a node was lost"))
+    with pytest.raises(GenerationOver):
+        checkpointer.stage(3, state, {}, when_busy="wait")
+    with pytest.raises(GenerationOver):
+        checkpointer.drain()
+
+
 def test_mirrors_alternate_and_one_is_always_whole(tmp_path: Path) -> None:
     checkpointer = one_rank(tmp_path)
     slots = Slots(tmp_path / "stage")

@@ -126,6 +126,7 @@ class OwnLoop:
             dims={"dp": order.world_size},
             text=f"dp {order.world_size}" if order.world_size > 1 else "one rank",
             speaks=order.local_rank == 0,
+            nodes=order.nodes,
         )
         timeout = self.job.elastic.collective_timeout
         return kind(order, place, inbox, self.device, timeout=timeout)
