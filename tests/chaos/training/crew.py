@@ -137,6 +137,10 @@ class Crew:
     def drain(self, node: str) -> Ended:
         """SIGTERM to the agent, and how it ended."""
         self.agents[node].send_signal(signal.SIGTERM)
+        return self.see_off(node)
+
+    def see_off(self, node: str) -> Ended:
+        """Wait for an agent that is to end; how it did."""
         return self._launcher.end(self.agents.pop(node))
 
     def end(self) -> dict[str, Any]:
