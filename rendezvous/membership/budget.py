@@ -3,6 +3,8 @@
 Failures that the job brings on itself (an exception, an exit code, a crash, a hang) are held
 against it. A kill from outside is not, unless it hits the same rank or the same step as the
 failure before it: the kernel's out-of-memory killer comes back to the same place.
+
+Before the first step, the same error twice in a row is enough: a third start would have it too.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ def failure_of(event: WorkerFailed) -> Failure:
         own=own,
         counted=own,
         text=describe(event),
+        error=event.error,
     )
 
 
@@ -70,6 +73,9 @@ def charge(record: Record, failure: Failure, ready: int) -> Verdict:
     failure = replace(failure, counted=failure.own or again)
     evidence = (*record.evidence, failure)[-KEPT:]
     record = replace(record, evidence=evidence, restarts=record.restarts + failure.counted)
+    if last is not None and failure.error and failure.error == last.error:
+        reason = f"{failure.text}; the start before failed of the same error, before the first step"
+        return Verdict(record=record, ended=reason)
     same_step = [f for f in evidence if f.own and f.step >= 0 and f.step == failure.step]
     if len(same_step) >= spec.step_failures and len({f.node for f in same_step}) >= min(
         spec.step_failures, ready

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rendezvous.generation import Generation, Member
 from rendezvous.membership.budget import charge, describe, failure_of
 from rendezvous.membership.job import Boundary, Job, Phase, counted, listed
 from rendezvous.membership.record import Failure
 from rendezvous.membership.seats import seat
+
+WORDS_SECONDS = 3.0
+"""An agent holds a first failure back for 2 s, to hear its other ranks; this is a little more."""
 
 
 def decide(job: Job) -> None:
@@ -137,7 +141,7 @@ def _await_boundary(job: Job, boundary: Boundary, draining: list[str]) -> None:
 
 def _replace(job: Job, reasons: list[str]) -> None:
     """The generation is over. The next one begins if there are nodes for it."""
-    if _in_doubt(job):
+    if _in_doubt(job) or _awaits_words(job):
         return
     if job.fitting and not _listens(job):
         return
@@ -156,6 +160,33 @@ def _in_doubt(job: Job) -> bool:
     if len(job.absent):
         return True
     return any(job.nodes[name].seated and not job.nodes[name].draining for name in job.doubted)
+
+
+def _silent(job: Job) -> int:
+    """How many members have not said how the generation ended for them."""
+    return job.phases[Phase.ENTERING] + job.phases[Phase.RUNNING]
+
+
+def _awaits_words(job: Job) -> bool:
+    """Whether it may still be heard that all ranks fail alike before the first step."""
+    if job.lost or not any(event.error for event in job.failed):
+        return False
+    return _silent(job) > 0 and not job.due(job.failed_since + WORDS_SECONDS)
+
+
+def _all_alike(job: Job) -> bool:
+    """Whether every rank of every member failed with one error, before any step."""
+    error = job.failed[0].error
+    same = {event.node for event in job.failed if event.whole and event.error == error}
+    concerned = {n for n, node in job.nodes.items() if node.seated and not node.finish}
+    return bool(error) and concerned <= same
+
+
+def _nobody_stepped(job: Job) -> bool:
+    """Whether all members have spoken, and none has done a step."""
+    if _silent(job) or not all(event.error for event in job.failed):
+        return False
+    return not any(node.stepped for node in job.nodes.values() if node.seated)
 
 
 def _listens(job: Job) -> bool:
@@ -183,6 +214,13 @@ def _afford(job: Job, reasons: list[str]) -> bool:
         return True
     if job.failed:
         failure = failure_of(job.failed[0])
+        if _all_alike(job):
+            job.end(
+                "failed", f"every rank failed before the first step: {failure.text}", by="workers"
+            )
+            return False
+        if not _nobody_stepped(job):
+            failure = replace(failure, error="")
     else:
         assert job.deserted is not None
         _, node, version, text = job.deserted

@@ -86,6 +86,7 @@ class Left:
     """The node's workers are out of `generation` at `version` and can enter the next one.
 
     `version` counts optimizer steps. `cause` says why when nobody had asked them to leave.
+    `stepped`: a step was done on the node since its agent began.
     """
 
     node: str
@@ -94,6 +95,7 @@ class Left:
     version: int
     store_endpoint: str = ""
     cause: str = ""
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class WorkerFailed:
 
     `rank` is global. Exactly one of `exit_code` and `signal` says how a process ended; both are
     None when it was the agent that replaced it (`cause` says why). `step` is -1 outside of steps.
+    `error` is the same for ranks that fail alike; empty after the first step done on the node, and
+    where it may pass. `whole`: every rank of the node failed with it.
     """
 
     node: str
@@ -113,6 +117,8 @@ class WorkerFailed:
     step: int = -1
     cause: str = ""
     store_endpoint: str = ""
+    error: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,8 @@ class Node:
     fresh: bool = False
     stateful: bool = False
     version: int = -1
+    stepped: bool = False
+    """Whether a step was done on it, as far as it said."""
     draining: bool = False
     drain_ends: float = 0.0
     drained: bool = False
@@ -119,6 +121,8 @@ class Job:
     agreed: tuple[float, str] | None = None
     lost: list[str] = field(default_factory=list)
     failed: list[WorkerFailed] = field(default_factory=list)
+    failed_since: float = 0.0
+    """When the first of them was heard."""
 
     @property
     def now(self) -> float:

@@ -31,7 +31,8 @@ class Failure:
 
     `rank` is global, -1 if no single one is to blame; `step` is -1 outside of steps. `own` is
     whether the job brought it on itself, as far as one failure alone can tell; `counted` is
-    whether it was held against the job.
+    whether it was held against the job. `error` is the same for failures that are alike, where
+    nobody had done a step and it would come again; else empty.
     """
 
     step: int
@@ -40,6 +41,7 @@ class Failure:
     own: bool
     counted: bool
     text: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Record:
                     own=failure["own"],
                     counted=failure["counted"],
                     text=failure["text"],
+                    error=failure.get("error", ""),
                 )
                 for failure in data.get("evidence", ())
             ),

@@ -60,7 +60,7 @@ def left(job: Job, event: Left) -> None:
     _open(job, node, event.store_endpoint)
     if node.phase not in (Phase.ENTERING, Phase.RUNNING):
         return
-    node.version = event.version
+    node.version, node.stepped = event.version, node.stepped or event.stepped
     job.move(event.node, Phase.LEFT)
     if job.boundary is None and job.deserted is None:
         why = f": {event.cause}" if event.cause else ""
@@ -75,6 +75,8 @@ def worker_failed(job: Job, event: WorkerFailed) -> None:
     _open(job, node, event.store_endpoint)
     if any(other.node == event.node and other.rank == event.rank for other in job.failed):
         return
+    if not job.failed:
+        job.failed_since = job.now
     job.failed.append(event)
     if node.phase in (Phase.ENTERING, Phase.RUNNING):
         job.move(event.node, Phase.LEFT)

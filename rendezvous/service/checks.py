@@ -46,6 +46,7 @@ def agent_message(data: bytes) -> wire.AgentMessage:
         case "worker_failed":
             _store_endpoint(message.worker_failed.store_endpoint)
             _text("cause", message.worker_failed.cause)
+            _text("error", message.worker_failed.error)
             _at_most("rank", message.worker_failed.rank, MAX_NODES * MAX_SLOTS)
         case "drain":
             seconds("grace", message.drain.grace)

@@ -33,6 +33,7 @@ def event_of(message: wire.AgentMessage, node: str, incarnation: int) -> m.Event
                 version=left.version,
                 store_endpoint=left.store_endpoint,
                 cause=left.cause,
+                stepped=left.stepped,
             )
         case "worker_failed":
             failed = message.worker_failed
@@ -46,6 +47,8 @@ def event_of(message: wire.AgentMessage, node: str, incarnation: int) -> m.Event
                 step=failed.step,
                 cause=failed.cause,
                 store_endpoint=failed.store_endpoint,
+                error=failed.error,
+                whole=failed.whole,
             )
         case "drain":
             return m.DrainAsked(

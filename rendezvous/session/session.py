@@ -130,17 +130,25 @@ class Session:
         self._report(wire.AgentMessage(running=body), store_endpoint)
 
     async def left(
-        self, generation: int, *, version: int, store_endpoint: str = "", cause: str = ""
+        self,
+        generation: int,
+        *,
+        version: int,
+        store_endpoint: str = "",
+        cause: str = "",
+        stepped: bool = False,
     ) -> None:
         """The node's workers are out of the generation at `version` and can enter the next.
 
-        `cause` says why when nobody had asked them to leave.
+        `cause` says why when nobody had asked them to leave; `stepped`, whether a step was done on
+        the node since its agent began.
         """
         body = wire.Left(
             generation=generation,
             version=version,
             store_endpoint=store_endpoint,
             cause=cause[:MAX_CAUSE],
+            stepped=stepped,
         )
         self._report(wire.AgentMessage(left=body), store_endpoint)
 
@@ -154,10 +162,14 @@ class Session:
         step: int,
         cause: str,
         store_endpoint: str = "",
+        error: str = "",
+        whole: bool = False,
     ) -> None:
         """A worker ended or was replaced; `rank` is global, `step` is -1 outside of steps.
 
-        At most one of `exit_code` and `signal` is given: how the process ended by itself.
+        At most one of `exit_code` and `signal` is given: how the process ended by itself. `error`
+        is the same for ranks that fail alike before the first step, empty where it may pass;
+        `whole`: all ranks of the node failed with it.
         """
         body = wire.WorkerFailed(
             generation=generation,
@@ -167,6 +179,8 @@ class Session:
             step=step,
             cause=cause[:MAX_CAUSE],
             store_endpoint=store_endpoint,
+            error=error[:MAX_CAUSE],
+            whole=whole,
         )
         self._report(wire.AgentMessage(worker_failed=body), store_endpoint)
 

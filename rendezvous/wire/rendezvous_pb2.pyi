@@ -138,19 +138,21 @@ class Running(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., store_endpoint: _Optional[str] = ...) -> None: ...
 
 class Left(_message.Message):
-    __slots__ = ("generation", "version", "store_endpoint", "cause")
+    __slots__ = ("generation", "version", "store_endpoint", "cause", "stepped")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STORE_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    STEPPED_FIELD_NUMBER: _ClassVar[int]
     generation: int
     version: int
     store_endpoint: str
     cause: str
-    def __init__(self, generation: _Optional[int] = ..., version: _Optional[int] = ..., store_endpoint: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
+    stepped: bool
+    def __init__(self, generation: _Optional[int] = ..., version: _Optional[int] = ..., store_endpoint: _Optional[str] = ..., cause: _Optional[str] = ..., stepped: _Optional[bool] = ...) -> None: ...
 
 class WorkerFailed(_message.Message):
-    __slots__ = ("generation", "rank", "exit_code", "signal", "step", "cause", "store_endpoint")
+    __slots__ = ("generation", "rank", "exit_code", "signal", "step", "cause", "store_endpoint", "error", "whole")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +160,8 @@ class WorkerFailed(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     STORE_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     generation: int
     rank: int
     exit_code: int
@@ -165,7 +169,9 @@ class WorkerFailed(_message.Message):
     step: int
     cause: str
     store_endpoint: str
-    def __init__(self, generation: _Optional[int] = ..., rank: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., step: _Optional[int] = ..., cause: _Optional[str] = ..., store_endpoint: _Optional[str] = ...) -> None: ...
+    error: str
+    whole: bool
+    def __init__(self, generation: _Optional[int] = ..., rank: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., step: _Optional[int] = ..., cause: _Optional[str] = ..., store_endpoint: _Optional[str] = ..., error: _Optional[str] = ..., whole: _Optional[bool] = ...) -> None: ...
 
 class DrainNotice(_message.Message):
     __slots__ = ("grace", "reason")

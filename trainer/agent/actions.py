@@ -85,17 +85,23 @@ class TellRunning:
 @dataclass(frozen=True, slots=True)
 class TellLeft:
     """All workers of this node are out of it at `version`. `going`: and their state must be with
-    another node before it is said, as this one will not be in the next generation."""
+    another node before it is said, as this one will not be in the next generation. `stepped`: a
+    step was done here since the agent began."""
 
     generation: int
     version: int
     cause: str
     going: bool = False
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TellFailed:
-    """A worker failed in the generation. `code` and `signal` are None when it was replaced."""
+    """A worker failed in the generation. `code` and `signal` are None when it was replaced.
+
+    `error`: its fingerprint, where it was before any step and would come again. `whole`: every rank
+    of this node failed with that.
+    """
 
     generation: int
     rank: int
@@ -103,6 +109,8 @@ class TellFailed:
     signal: int | None
     step: int
     cause: str
+    error: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,7 +328,8 @@ class Agent:
             case "failed":
                 worker.told = (message.get("message", ""), message.get("traceback", ""))
                 code = HOPELESS.get(message.get("category", ""))
-                fact = facts.Broke(number, code, message.get("message", ""))
+                error = str(message.get("error", ""))
+                fact = facts.Broke(number, code, message.get("message", ""), error)
         self._record.heard(worker, message)
         if fact is not None:
             self._inbox.put(fact)

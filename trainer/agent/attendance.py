@@ -117,7 +117,13 @@ class Attendance:
             case act.TellRunning(generation):
                 await session.running(generation, store_endpoint=store)
             case act.TellLeft(generation, version, cause):
-                await session.left(generation, version=version, store_endpoint=store, cause=cause)
+                await session.left(
+                    generation,
+                    version=version,
+                    store_endpoint=store,
+                    cause=cause,
+                    stepped=action.stepped,
+                )
             case act.TellFailed(generation, rank, code, number, step, cause):
                 if number is not None and isinstance(self._launch.workers, Script):
                     # As under torchrun every failure of a script counts, also a kill from outside.
@@ -130,6 +136,8 @@ class Attendance:
                     step=step,
                     cause=cause,
                     store_endpoint=store,
+                    error=action.error,
+                    whole=action.whole,
                 )
             case act.TellFinished(generation, status, reason):
                 await session.finished(generation, status=status, reason=reason)

@@ -141,12 +141,14 @@ class Unsaved:
 class Broke:
     """A worker says why it is about to end.
 
-    `code`: no new generation would help, and this is the exit code; None where one may.
+    `code`: no new generation would help, and this is the exit code; None where one may. `error`:
+    its fingerprint (see trainer/fingerprint.py); empty where it may pass.
     """
 
     process: int
     code: int | None
     message: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Slot:
     step: int = -1
     status: str = ""
     message: str = ""
+    error: str = ""
+    """The fingerprint of what its process said it failed of; empty for none that would return."""
     deadline: float | None = None
     dumped: bool = False
 

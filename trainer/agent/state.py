@@ -19,6 +19,7 @@ from rendezvous.generation import Generation
 from trainer.agent import actions as act
 from trainer.agent import facts, leaving
 from trainer.agent.actions import Action
+from trainer.agent.alike import Alike
 from trainer.agent.facts import Fact
 from trainer.agent.hang import HangWatch, describe
 from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE, Ending, Notice, Stop
@@ -55,6 +56,7 @@ class AgentState:
     _stop: Stop | None = None
     _ending: Ending | None = None
     _starts: Starts = field(init=False)
+    _alike: Alike = field(default_factory=Alike)
     _slow_at: float | None = None
     """When to say that no process has become ready yet; None once one has, or it was said."""
     _watch: HangWatch = field(init=False)
@@ -116,6 +118,7 @@ class AgentState:
         """When the next `Tick` is due; None when nothing waits for time alone."""
         times = [slot.deadline for slot in self.slots]
         times += [self._notice_over(), self._watch.deadline(), self._slow_at]
+        times.append(self._alike.deadline)
         if self._stop is not None and self._ending is None:
             times.append(self._stop.deadline)
         if self._ending is not None and not self._ending.over:
@@ -207,8 +210,8 @@ class AgentState:
 
     def _on_word(self, slot: Slot, fact: Fact, now: float) -> None:
         match fact:
-            case facts.Broke(_process, code, message):
-                slot.message = message
+            case facts.Broke(_process, code, message, error):
+                slot.message, slot.error = message, error
                 if code is not None and self.generation is not None and self._ending is None:
                     self._give_up(code, message, now)
             case facts.Entered(_process, generation, version) if generation == slot.generation:
@@ -216,7 +219,7 @@ class AgentState:
                 slot.entered, slot.step = True, version
             case facts.Stepped(_process, generation, step) if generation == slot.generation:
                 before = min(other.step for other in self._inside())
-                slot.step = step
+                slot.step, self._alike.stepped = step, True
                 if generation == self._running and before < min(s.step for s in self._inside()):
                     self._watch.step(now)
             case facts.Waits(_process, generation, on) if generation == slot.generation:
@@ -229,7 +232,8 @@ class AgentState:
                 self._vacate(slot, Stage.IDLE)
                 if error and stage is Stage.BUSY:
                     self._cause = self._cause or f"rank {self.rank_of(slot)}: {error}"
-                    self._clear_out(generation, self._cause, now)
+                    if self._alike.held is None:
+                        self._clear_out(generation, self._cause, now)
             case facts.Spared(_process, generation) if generation == slot.generation:
                 self._vacate(slot, Stage.SPARE)
                 slot.entered = True
@@ -251,7 +255,6 @@ class AgentState:
         if slot is None:
             return
         stage, number = slot.stage, slot.generation
-        message, slot.message = slot.message, ""
         slot.process = 0
         self._standbys.came_to(slot.step)
         self._vacate(slot, Stage.EMPTY)
@@ -268,10 +271,10 @@ class AgentState:
         elif number != self._number:
             pass
         elif stage is Stage.BUSY or (stage is Stage.DONE and self.policy.persistent):
-            self._fail(slot, how, message, now)
+            self._fail(slot, how, now)
         elif stage is Stage.LEAVING and self._cause and not ours:
             # Its death is why the others had left, only that they were heard first.
-            self._fail(slot, how, message, now)
+            self._fail(slot, how, now)
 
     def _on_time(self, now: float) -> None:
         for slot in self.slots:
@@ -327,8 +330,10 @@ class AgentState:
     # What follows
 
     def _advance(self, now: float) -> None:
+        self._settle(now)
         if self._ending is None:
-            if self.policy.persistent and self._stop is None and self._notice is None:
+            leaving = self._stop is not None or self._notice is not None
+            if self.policy.persistent and not leaving and self._alike.held is None:
                 self._fill_slots()
             if self.generation is not None:
                 self._follow(self.generation, now)
@@ -388,7 +393,8 @@ class AgentState:
             version = max(slot.version for slot in self.slots)
             if self._stop is None and (self._notice is None or not self._alone):
                 going = self._notice is not None or self.node in self._boundary.going
-                self._out.append(act.TellLeft(number, version, self._cause, going))
+                stepped = self._alike.stepped
+                self._out.append(act.TellLeft(number, version, self._cause, going, stepped))
         # Where all are done, the job is about to end: that is what is waited for then.
         may_go = out and self._finished < number
         if (notice := self._notice) is not None and may_go and (notice.done or self._alone):
@@ -429,7 +435,7 @@ class AgentState:
         slot.asked, slot.dumped, slot.deadline = False, False, None
         slot.waits = False
         self._standbys.came_to(slot.step)
-        slot.step, slot.status, slot.message = -1, "", ""
+        slot.step, slot.status, slot.message, slot.error = -1, "", "", ""
         self._out.append(act.Enter(slot.process, slot.local_rank, generation))
 
     def _ask_to_leave(self, slot: Slot, reason: str, now: float) -> None:
@@ -470,18 +476,49 @@ class AgentState:
             if slot.generation <= generation:
                 self._interrupt(slot, reason, now)
 
-    def _fail(self, slot: Slot, how: Exit, message: str, now: float) -> None:
+    def _fail(self, slot: Slot, how: Exit, now: float) -> None:
         generation, rank = slot.generation, self.rank_of(slot)
-        reason = f"rank {rank} ended with {how}"
-        if self._notice is not None and (self._alone or not self.policy.persistent):
-            # No generation is to begin of it any more; and a script ends of the same notice.
-            self._cause = self._cause or reason
+        error = "" if self._alike.stepped else slot.error
+        why = f"rank {rank} ended with {how}"
+        if self._ends_quietly():
+            self._cause = self._cause or why
+            self._clear_out(generation, why, now)
         elif self._failed < generation and rank is not None:
             self._failed = generation
-            self._out.append(
-                act.TellFailed(generation, rank, how.code, how.signal, slot.step, message)
-            )
-        self._clear_out(generation, reason, now)
+            step, message = slot.step, slot.message
+            told = act.TellFailed(generation, rank, how.code, how.signal, step, message, error)
+            self._alike.begin(told, slot.local_rank, why, now)
+            self._settle(now)
+        elif self._alike.held is not None:
+            self._alike.hear(slot.local_rank, error)
+        else:
+            self._clear_out(generation, why, now)
+
+    def _ends_quietly(self) -> bool:
+        """On the way out alone, no generation is to begin of a failure; and a script ends of the
+        same notice."""
+        return self._notice is not None and (self._alone or not self.policy.persistent)
+
+    def _settle(self, now: float) -> None:
+        """Tell of the first failure once it is known whether the others fail alike."""
+        held, deadline = self._alike.held, self._alike.deadline
+        if held is None or deadline is None:
+            return
+        if self._ending is not None or held.generation < self._number:
+            self._alike.drop()
+            return
+        if self._ends_quietly():
+            self._cause = self._cause or self._alike.why
+            self._alike.drop()
+            self._clear_out(held.generation, self._cause, now)
+            return
+        busy = any(slot.stage is Stage.BUSY for slot in self.slots)
+        if held.error and busy and now < deadline:
+            return
+        why = self._alike.why
+        spares = sum(slot.stage is Stage.SPARE for slot in self.slots)
+        self._out.append(self._alike.release(self.slot_count - spares))
+        self._clear_out(held.generation, why, now)
 
     def _kill(self, process: int, reason: str) -> None:
         if process and process not in self._doomed:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from trainer.channel import WorkerEnd
 from trainer.errors import JobError, WorkerError
+from trainer.fingerprint import of_exception
 from trainer.worker.inbox import Enter, Exit, Inbox
 from trainer.worker.outcome import Left, Outcome
 
@@ -52,6 +53,7 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
                     "category": "worker",
                     "message": f"{type(error).__name__}: {error}",
                     "traceback": traceback.format_exc(),
+                    "error": of_exception(error),
                 }
             )
             return 1

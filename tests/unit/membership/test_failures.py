@@ -170,3 +170,80 @@ def test_lost_and_drained_nodes_cost_nothing():
         story.leave_boundary("a", "b")
         assert story.members == "abc"
     assert story.generation.restarts == 0
+
+
+ALIKE = {"error": "ValueError: no head #", "cause": "ValueError: no head 3"}
+
+
+def test_an_error_that_every_rank_has_before_the_first_step_is_not_tried_again():
+    story = Story(max_restarts=10)
+    story.begin("a", "b")
+    story.fail("a", rank=0, whole=True, **ALIKE)
+    assert story.effects == [], "node b may have another error, or none"
+    story.fail("b", rank=2, whole=True, **ALIKE)
+    end = story.only(EndJob)
+    assert end.status == "failed"
+    assert end.reason == (
+        "every rank failed before the first step: "
+        "worker 0 on node a ended with exit code 1: ValueError: no head 3"
+    )
+
+
+def test_an_error_that_not_every_rank_has_is_tried_again_once():
+    for others in ("another error", "left", "silent", "not whole"):
+        story = Story(max_restarts=10)
+        story.begin("a", "b")
+        for last in (False, True):
+            story.fail("a", rank=0, whole=True, **ALIKE)
+            if others == "another error":
+                story.fail("b", rank=2, whole=True, error="KeyError", cause="KeyError")
+            elif others == "left":
+                story.leave_boundary("b", version=0)
+            elif others == "not whole":
+                story.fail("b", rank=2, **ALIKE)
+            else:
+                assert story.effects == []
+                story.after(3.1)
+                assert story.published() == ["ab"], "what node b has done is not known"
+                break
+            if last:
+                assert story.only(EndJob).reason.endswith(
+                    "; the start before failed of the same error, before the first step"
+                )
+            else:
+                assert story.published() == ["ab"], others
+                story.run()
+
+
+def test_a_newcomers_error_does_not_end_a_job_that_has_done_steps():
+    story = Story(max_restarts=10, node_failures=9)
+    story.begin("a", "b")
+    for _ in range(3):
+        story.fail("b", rank=2, whole=True, **ALIKE)
+        socket, who = story.socket("a"), story.who("a")
+        story.act(
+            Left(generation=story.number, version=40, stepped=True, store_endpoint=socket, **who)
+        )
+        assert story.published() == ["ab"]
+        story.run()
+
+
+def test_an_error_that_may_pass_waits_for_nobody_and_is_tried_until_the_budget_is_spent():
+    story = Story(max_restarts=2)
+    story.begin("a", "b")
+    for _ in range(2):
+        story.fail("a", rank=0, cause="ConnectionError: no")
+        assert story.published() == ["ab"]
+        story.run()
+    story.fail("a", rank=0, cause="ConnectionError: no")
+    assert "max_restarts is 2" in story.only(EndJob).reason
+
+
+def test_a_lost_node_explains_an_error_before_the_first_step():
+    story = Story(max_restarts=0)
+    story.begin("a", "b", "c")
+    story.cut("c")
+    story.fail("a", rank=0, whole=True, **ALIKE)
+    story.after(0.3)
+    assert story.published() == ["ab"]
+    assert story.generation.restarts == 0
