@@ -45,18 +45,30 @@ def live(channel: WorkerEnd, begin: Callable[[Enter], Program]) -> int:
         except WorkerError as error:
             channel.send({"type": "failed", "category": "final", "message": str(error)})
             return 1
-        except Exception as error:
+        # Left by itself, sys.exit() would end a process without a word, with 0 perhaps.
+        except (Exception, SystemExit) as error:
             log.exception("generation %d failed", order.generation)
             channel.send(
                 {
                     "type": "failed",
                     "category": "worker",
-                    "message": f"{type(error).__name__}: {error}",
+                    "message": _words(error),
                     "traceback": traceback.format_exc(),
                     "error": of_exception(error),
                 }
             )
-            return 1
+            return _code(error)
         if isinstance(outcome, Left):
             log.info("left generation %d: %s", order.generation, outcome.detail)
         channel.send(outcome.message())
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the program called sys.exit({error.code!r}) before its training was done"
+    return f"{type(error).__name__}: {error}"
+
+
+def _code(error: BaseException) -> int:
+    """The exit code of a process that fails of it: what the program asked for, but never 0."""
+    return (isinstance(error, SystemExit) and isinstance(error.code, int) and error.code) or 1
