@@ -34,6 +34,10 @@ class Timeouts:
     three times within it. etcd's shortest is 2."""
     shutdown: float = 2.0
     """How long a service or session that stops waits for what is still on its way."""
+    last_word: float = 10.0
+    """How long a node that is done waits for a service to say that the job is over; after that it
+    ends by itself. A leader that is killed has a successor in `lease`, whom a session that hears
+    nothing finds in `silence`, and asks for `answer`."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -44,6 +48,7 @@ class Timeouts:
         self._ordered("pulse", "silence", factor=2)
         self._ordered("answer", "silence")
         self._ordered("silence", "lease")
+        self._ordered("silence", "last_word")
 
     def _ordered(self, short: str, long: str, factor: float = 1) -> None:
         if getattr(self, short) * factor > getattr(self, long):

@@ -35,12 +35,16 @@ class CheckpointMismatch(JobError):
 
 
 class GenerationOver(RemeshError):
-    """This generation has ended; drop its groups and enter the next one."""
+    """This generation has ended; drop its groups and enter the next one.
 
-    def __init__(self, generation: int, reason: str) -> None:
+    `stopped`: why there will be none, where all ranks have agreed on that; else empty.
+    """
+
+    def __init__(self, generation: int, reason: str, *, stopped: str = "") -> None:
         super().__init__(f"generation {generation} is over: {reason}")
         self.generation = generation
         self.reason = reason
+        self.stopped = stopped
 
 
 class CheckpointError(RemeshError):

@@ -73,9 +73,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """No service is heard since `since` (of time.monotonic). The running generation goes on."""
+    """No service is heard since `since` (of time.monotonic). The running generation goes on.
+
+    `met`: whether any had taken the node in before.
+    """
 
     since: float
+    met: bool = True
 
 
 @dataclass(frozen=True, slots=True)

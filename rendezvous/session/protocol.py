@@ -67,6 +67,8 @@ class SessionProtocol:
         self._silence = timeouts.silence_of(spec)
         self._unanswered = 0
         self._down_since: float | None = None
+        self._met = False
+        """Whether a service has ever taken this life of the node in."""
         self._earlier = heard
         self.generation = heard
         self.attending = False
@@ -146,7 +148,7 @@ class SessionProtocol:
         self._not_before = max(self._not_before, now + wait * self._rng.uniform(0.5, 1.0))
         if self._down_since is None and not self.over:
             self._down_since = self._heard
-            return [events.Disconnected(self._heard)]
+            return [events.Disconnected(self._heard, met=self._met)]
         return []
 
     # Saying
@@ -208,7 +210,7 @@ class SessionProtocol:
 
     def _welcome(self, message: wire.Welcome) -> list[SessionEvent]:
         self._expect_pulse(message.pulse_ms)
-        self.attending = True
+        self.attending = self._met = True
         self._failures = self._unanswered = 0
         self._refusal = ""
         if self._down_since is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from trainer.agent.agent import Outcome, run_agent
 from trainer.agent.failure import report
 from trainer.agent.launch import Console, Launch, Loop, Membership, Probe, Script, Stream
-from trainer.agent.leaving import EXIT_DRAINED
+from trainer.agent.leaving import EXIT_COMPLETED, EXIT_DRAINED
 
 __all__ = [
+    "EXIT_COMPLETED",
     "EXIT_DRAINED",
     "Console",
     "Launch",

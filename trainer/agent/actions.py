@@ -44,12 +44,13 @@ class Interrupt:
 @dataclass(frozen=True, slots=True)
 class Boundary:
     """Ask a loop worker to leave at the next step boundary; `save`: nobody takes its state over,
-    so it has to be in storage before."""
+    so it has to be in storage before; `stop`: and no other generation follows."""
 
     process: int
     generation: int
     reason: str
     save: bool
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,12 @@ class TellFailed:
 @dataclass(frozen=True, slots=True)
 class TellFinished:
     """All workers of this node are done: completed, stopped or failed. Unless they failed, it is
-    said once what they had to save is saved."""
+    said once what they had to save is saved. `whole`: and those of all other nodes too."""
 
     generation: int
     status: str
     reason: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

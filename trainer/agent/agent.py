@@ -11,11 +11,13 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
+from rendezvous.membership import JobSpec
 from rendezvous.session.events import (
     Disconnected,
     DrainAsked,
@@ -28,6 +30,7 @@ from rendezvous.session.events import (
     SessionEvent,
     Spare,
 )
+from rendezvous.timeouts import Timeouts
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
@@ -41,6 +44,7 @@ from trainer.agent.inquest import failure_of, last_words
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
 from trainer.agent.leaving import (
+    EXIT_COMPLETED,
     EXIT_DRAINED,
     EXIT_FAILED,
     EXIT_USAGE,
@@ -63,11 +67,15 @@ from trainer.errors import JobError
 from trainer.signals import LISTENER, signal_name
 from trainer.supervision import awaited, start_task
 from trainer.telemetry import Progress, RunDirectory
+from trainer.telemetry.endings import NodeEnd, read_ends, run_end
 
 log = logging.getLogger(__name__)
 
 STATUS_TICK_SECONDS = 0.5
 WAIT_NOTICE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How often the run directory is asked how others ended, while no service is there to say it."""
+SERVICE_LOST = "the rendezvous service is out of reach"
 HOPELESS = {"job": EXIT_USAGE, "final": EXIT_FAILED}
 """What a worker may say of its failure for no new generation to be tried, and the exit code."""
 
@@ -130,6 +138,13 @@ class Agent:
         self._ready_file = ReadyFile.named_in(os.environ)
         self._failures: list[Failure] = []
         self._waiting = ""
+        """What is waited for, as it was last heard."""
+        self._shown = ""
+        """What of that was last shown."""
+        self._met = True
+        """Whether a service was ever there, when it was last lost."""
+        self._ends: Mapping[str, NodeEnd] = {}
+        """How nodes ended, as far as the run directory says; looked for while no service is."""
         self._signals = Signals()
         self._hurried = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
@@ -143,6 +158,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         LISTENER.attach(lambda *heard: loop.call_soon_threadsafe(self._signalled, *heard))
         looking = asyncio.create_task(self._look_for_notice(), name="probe")
+        wondering = start_task(self._look_for_ends(), name="others' ends", failed=awaited)
         try:
             if isinstance(self._launch.workers, Loop):
                 self._keeping = self._keep(self._launch.workers)
@@ -153,7 +169,7 @@ class Agent:
                     if hearing is None and self._state.ready and not self._state.ending:
                         hearing = asyncio.create_task(self._hear(), name="session events")
                     await self._turn()
-                    for task in (hearing, looking, self._settling):
+                    for task in (hearing, looking, wondering, self._settling):
                         if task is not None and task.done():
                             task.result()
                 if hearing is not None:
@@ -164,6 +180,7 @@ class Agent:
             LISTENER.detach()
             await asyncio.sleep(0)
             looking.cancel()
+            wondering.cancel()
             if self._settling is not None:
                 self._settling.cancel()
             if self._foresight is not None:
@@ -221,13 +238,30 @@ class Agent:
                 self._record.event("node.spare", reason=reason)
                 self._wait_notice(f"waiting: {reason}")
                 return facts.Reserved(generation, reason)
-            case Disconnected():
-                self._record.event("rendezvous.lost")
-                self._wait_notice("the rendezvous service is out of reach; the training goes on")
+            case Disconnected(_, met):
+                self._on_service_lost(met)
+                return facts.ServiceLost()
             case Reconnected():
-                self._record.event("rendezvous.back")
-                self._waiting = ""
+                self._on_service_back()
+                return facts.ServiceBack()
         return None
+
+    def _on_service_lost(self, met: bool) -> None:
+        self._met = met
+        if not met:
+            where = ", ".join(self._launch.membership.endpoints)
+            self._wait_notice(f"no rendezvous service answers at {where} yet; trying on")
+            return
+        self._record.event("rendezvous.lost")
+        then = "the training goes on" if self._state.inside_generation else "waiting for it"
+        self._wait_notice(f"{SERVICE_LOST}; {then}")
+
+    def _on_service_back(self) -> None:
+        if self._met:
+            self._record.event("rendezvous.back")
+        if self._shown.startswith(SERVICE_LOST):
+            self._record.notice("the rendezvous service is back")
+        self._waiting = self._shown = ""
 
     def _wait_notice(self, text: str) -> None:
         """Shown once, and only when it is still so a moment later."""
@@ -237,6 +271,7 @@ class Agent:
 
     def _still_waiting(self, text: str) -> None:
         if text == self._waiting and not self._state.ending:
+            self._shown = text
             self._record.notice(text)
 
     def _signalled(self, number: int, at: float) -> None:
@@ -264,6 +299,22 @@ class Agent:
             self._record.notice(f"{reason}: leaving in order")
             self._drain(reason)
 
+    async def _look_for_ends(self) -> None:
+        """Find in the run directory that the run is over, where no service is there to say it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self._state.wonders:
+                continue
+            self._ends = await asyncio.to_thread(read_ends, self._directory)
+            generation = self._state.generation
+            members = [m.node for m in generation.members] if generation is not None else []
+            since = (
+                generation.number if generation is not None else self._record.last_generation + 1
+            )
+            found = run_end(self._ends, members, since)
+            if found is not None:
+                self._inbox.put(facts.RunEnded(found.code, found.status, found.reason))
+
     def _keep(self, workers: Loop) -> Keeping:
         try:
             keeping = Keeping(
@@ -273,6 +324,7 @@ class Agent:
                 topology=workers.topology,
                 mirrors=workers.mirrors,
                 report=self._report,
+                saved=lambda name, version, whole: self._hands.saved(name, version, whole=whole),
             )
         except OSError as error:
             raise JobError(f"no shared memory or port for the workers' state: {error}") from error
@@ -304,7 +356,8 @@ class Agent:
                 worker.state = "ready"
                 asked = message.get("reason") == "boundary"
                 error = "" if asked else message.get("error") or "no reason given"
-                fact = facts.Left(number, message["generation"], message["version"], error)
+                stopped = message.get("stopped") or ""
+                fact = facts.Left(number, message["generation"], message["version"], error, stopped)
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)
@@ -324,7 +377,8 @@ class Agent:
                 fact = facts.Spared(number, message["generation"])
             case "finished":
                 worker.state = "finished"
-                fact = facts.Finished(number, message["generation"], message["status"])
+                agreed = bool(message.get("agreed"))
+                fact = facts.Finished(number, message["generation"], message["status"], agreed)
             case "failed":
                 worker.told = (message.get("message", ""), message.get("traceback", ""))
                 code = HOPELESS.get(message.get("category", ""))
@@ -394,8 +448,8 @@ class Agent:
                     self._record.began(worker)
                 case act.Interrupt(process, generation_number, reason, number):
                     self._hands.interrupt(process, generation_number, reason, number)
-                case act.Boundary(process, generation_number, reason, save):
-                    self._hands.boundary(process, generation_number, reason, save=save)
+                case act.Boundary(process, generation_number, reason, save, stop):
+                    self._hands.boundary(process, generation_number, reason, save=save, stop=stop)
                 case act.Dump(process, event):
                     self._record.event(event, rank=self._hands.rank(process))
                     self._hands.dump(process)
@@ -410,9 +464,13 @@ class Agent:
                     if action.save_seconds:
                         await self._save(action.save_seconds)
                     await self._look_for_unsaved(action)
+                    if self._state.unheard:
+                        self._ends = await asyncio.to_thread(read_ends, self._directory)
                     self._depart(action)
                 case act.TellFinished() if action.status != "failed" and self._keeping is not None:
                     self._settle(self._keeping, action)
+                case act.TellFinished():
+                    await self._tell_finished(action)
                 case _:
                     if isinstance(action, act.TellRunning):
                         self._look_ahead()
@@ -431,11 +489,24 @@ class Agent:
         """The job is done here once what it was to save is saved; it has failed where that has."""
         unsaved = await keeping.settled()
         if unsaved is None:
-            await self._attendance.tell(finished)
+            await self._tell_finished(finished)
             return
         steps = f"{self._record.step} steps are done, but "
         self._unsaved = await asyncio.to_thread(account, unsaved)
         self._inbox.put(facts.Unsaved(finished.generation, steps + self._unsaved))
+
+    async def _tell_finished(self, finished: act.TellFinished) -> None:
+        """To the service, and to agents that may hear no service."""
+        code = EXIT_FAILED if finished.status == "failed" else EXIT_COMPLETED
+        self._record.node_end = NodeEnd(
+            generation=finished.generation,
+            status=finished.status,
+            reason=finished.reason or "all ranks are done",
+            code=code,
+            whole=finished.whole,
+            gone=False,
+        )
+        await self._attendance.tell(finished)
 
     def _look_ahead(self) -> None:
         generation = self._state.generation
@@ -466,8 +537,19 @@ class Agent:
             self._unsaved = await asyncio.to_thread(account, unsaved)
 
     def _depart(self, end: act.Depart) -> None:
+        generation = self._state.generation
+        self._record.node_end = NodeEnd(
+            generation=0 if generation is None else generation.number,
+            status=end.status,
+            reason=end.reason,
+            code=end.code,
+            # Who drains leaves the run to others, even where it can't tell them.
+            whole=end.whole and end.status != "drained",
+            gone=True,
+        )
         self._record.flush_status(end.status, self._hands.workers(), force=True)
-        summary = self._record.end(end.status, end.reason, whole=end.whole)
+        first = None if generation is None else self._ends.get(generation.members[0].node)
+        summary = self._record.end(end.status, end.reason, whole=end.whole, first=first)
         self._outcome = Outcome(
             code=end.code,
             status=end.status,
@@ -491,6 +573,9 @@ class Agent:
 
 
 def _policy(launch: Launch) -> Policy:
+    asked = launch.membership
+    restart_seconds = float(asked.options.get("wait", JobSpec().wait))
+    last_word_seconds = Timeouts().last_word
     if isinstance(launch.workers, Loop):
         return Policy(
             persistent=True,
@@ -499,11 +584,17 @@ def _policy(launch: Launch) -> Policy:
             stop_seconds=launch.drain_seconds,
             interrupt_seconds=launch.workers.interrupt_seconds,
             hang_seconds=launch.workers.hang_seconds,
+            last_word_seconds=last_word_seconds,
+            restart_seconds=restart_seconds,
+            max_restarts=asked.max_restarts,
         )
     return Policy(
         persistent=False,
         interrupt_seconds=launch.shutdown_seconds,
         quit_seconds=launch.shutdown_seconds,
+        last_word_seconds=last_word_seconds,
+        restart_seconds=restart_seconds,
+        max_restarts=asked.max_restarts,
     )
 
 

@@ -139,8 +139,8 @@ class Attendance:
                     error=action.error,
                     whole=action.whole,
                 )
-            case act.TellFinished(generation, status, reason):
-                await session.finished(generation, status=status, reason=reason)
+            case act.TellFinished(generation, status, reason, whole):
+                await session.finished(generation, status=status, reason=reason, whole=whole)
             case act.TellDrain(grace, reason):
                 await session.drain(grace=grace, reason=reason)
 

@@ -64,6 +64,25 @@ class DrainDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceLost:
+    """No rendezvous service is heard any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceBack:
+    """A rendezvous service has taken the node back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run directory says that the run is over for everybody, and with which exit code."""
+
+    code: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hurry:
     """A second notice: end at once."""
 
@@ -104,12 +123,16 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A loop worker is out of a generation; `error` unless it left at a boundary."""
+    """A loop worker is out of a generation; `error` unless it left at a boundary.
+
+    `stopped`: why all ranks go no further, as they have agreed; else empty.
+    """
 
     process: int
     generation: int
     version: int
     error: str = ""
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +145,15 @@ class Spared:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A worker is done with the job: completed or stopped."""
+    """A worker is done with the job: completed or stopped.
+
+    `agreed`: and knows that all ranks of the generation are.
+    """
 
     process: int
     generation: int
     status: str
+    agreed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +205,9 @@ Fact = (
     | TurnedAway
     | DrainAsked
     | DrainDone
+    | ServiceLost
+    | ServiceBack
+    | RunEnded
     | Hurry
     | Hello
     | Entered

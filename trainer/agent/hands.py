@@ -16,6 +16,7 @@ from trainer.agent.output import ConsoleWriter, Pump
 from trainer.agent.process import Exit, Warden
 from trainer.agent.worker import Worker
 from trainer.channel import Message
+from trainer.checkpoint.staging import own_directory
 from trainer.rank_environment import RankPosition, without_position
 from trainer.telemetry import RunDirectory
 
@@ -144,13 +145,21 @@ class Hands:
             worker.mark_interrupted()
             worker.interrupt(signal_number)
 
-    def boundary(self, number: int, generation: int, reason: str, *, save: bool) -> None:
-        """Ask it to leave at the next step boundary."""
+    def boundary(
+        self, number: int, generation: int, reason: str, *, save: bool, stop: bool
+    ) -> None:
+        """Ask it to leave at the next step boundary; `stop`: and to tell all others that the job
+        stops there."""
         worker = self._workers.get(number)
         if worker is not None:
-            worker.send(
-                {"type": "boundary", "generation": generation, "reason": reason, "save": save}
-            )
+            asked = {"generation": generation, "reason": reason, "save": save, "stop": stop}
+            worker.send({"type": "boundary"} | asked)
+
+    def saved(self, directory: str, version: int, *, whole: bool) -> None:
+        """Tell the worker with that staging directory what became of a save of its state."""
+        for worker in self._workers.values():
+            if worker.local_rank is not None and own_directory(worker.local_rank) == directory:
+                worker.send({"type": "saved", "version": version, "whole": whole})
 
     def dump(self, number: int) -> None:
         """Have it write its stacks into its log."""

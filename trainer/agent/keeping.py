@@ -32,6 +32,10 @@ SHARED_MEMORY = Path("/dev/shm")
 Report = Callable[[str, dict[str, Any]], None]
 """Called in the agent's loop with an event's name and its fields."""
 
+Saved = Callable[[str, int, bool], None]
+"""Called in the agent's loop when a worker's part of a save is done with: the name of the worker's
+staging directory, the version, and whether all went well."""
+
 
 class Keeping:
     """One node's staging directory and what goes out of it."""
@@ -44,6 +48,7 @@ class Keeping:
         *,
         topology: str | None,
         report: Report,
+        saved: Saved = lambda *_: None,
         mirrors: bool = False,
     ) -> None:
         """Call it in the agent's loop. Raises OSError when there is no room or port for it.
@@ -56,6 +61,7 @@ class Keeping:
         self._secret = secret.encode()
         self._topology = topology
         self._report = report
+        self._tell_saved = saved
         self._loop = asyncio.get_running_loop()
         root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
         self._shelf = Shelf(root, named(NODE, node))
@@ -112,7 +118,14 @@ class Keeping:
         if staged in self._saving:
             return
         self._saving[staged] = saving = self._writer.submit(path)
-        saving.add_done_callback(lambda _: self._in_loop(self._saving.pop, staged))
+        saving.add_done_callback(lambda _: self._in_loop(self._done, staged))
+
+    def _done(self, staged: tuple[Path, int]) -> None:
+        saving = self._saving.pop(staged)
+        if not saving.cancelled() and saving.exception() is None:
+            outcome = saving.result()
+            name = staged[0].parent.name
+            self._tell_saved(name, outcome.version, outcome.error is None)
 
     async def settled(self) -> Unsaved | None:
         """Wait until nothing is being saved any more; the newest save, where that has failed."""

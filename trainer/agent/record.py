@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.signals import signal_name
 from trainer.telemetry import Ledger, Progress, RunDirectory
+from trainer.telemetry.endings import NodeEnd, writes_summary
 from trainer.telemetry.files import LineFile, read_json, read_lines, replace_json
 from trainer.telemetry.pen import Pen
 from trainer.telemetry.progress import mesh_text
@@ -58,6 +59,18 @@ class Record:
         self._earlier_seconds = 0.0
         self._earlier = read_json(directory.status) or {}
         self._summary: dict[str, Any] = {}
+        self._node_end: NodeEnd | None = None
+        """How this node's part in the newest generation ended; None while it goes on."""
+
+    @property
+    def node_end(self) -> NodeEnd | None:
+        """How this node's part in the newest generation ended, for agents that hear no service."""
+        return self._node_end
+
+    @node_end.setter
+    def node_end(self, end: NodeEnd) -> None:
+        self._node_end = end
+        self._dirty = True
 
     @property
     def keeper(self) -> bool:
@@ -91,7 +104,7 @@ class Record:
     def generation(self, generation: Generation) -> None:
         """A generation was published."""
         was_keeper, last = self.keeper, self._generation
-        self._generation, self._orphaned = generation, False
+        self._generation, self._orphaned, self._node_end = generation, False, None
         self._mesh = self._launch.mesh(generation) if self._launch.mesh is not None else ""
         self._progress.meter.generation = generation.number
         self._progress.meter.mesh = self._mesh
@@ -235,6 +248,7 @@ class Record:
             "state": state,
             "generation": generation.number if generation is not None else 0,
             "time": time.time(),
+            "end": None if self._node_end is None else self._node_end.to_json(),
             "workers": [
                 {
                     "rank": worker.rank,
@@ -253,13 +267,26 @@ class Record:
             )
         return True
 
-    def end(self, status: str, reason: str, *, whole: bool) -> dict[str, Any] | None:
-        """The last words. `whole`: the run is over, not only this node's part in it."""
+    def end(
+        self, status: str, reason: str, *, whole: bool, first: NodeEnd | None = None
+    ) -> dict[str, Any] | None:
+        """The last words. `whole`: the run is over, not only this node's part in it.
+
+        `first` is how the first node of the generation has ended, where that is known.
+        """
         if self._generation is None:
             # Nobody's words about the run are replaced by a node that had no part in it.
             whole = whole and not self._directory.status.exists()
-        elif not self.keeper:
-            whole = False
+        elif whole:
+            number = self._generation.number
+            whole = writes_summary(
+                first if first is not None and first.generation >= number else None,
+                is_first=self._generation.group_rank(self._node) == 0,
+                waits=self._orphaned,
+                written=_generations(read_json(self._directory.summary)) >= number,
+            )
+            if whole and not self.keeper:
+                self.orphaned()
         if not whole:
             self.event("node.end", status=status, reason=reason)
             return None
@@ -343,6 +370,12 @@ class Record:
     def _wall_seconds(self) -> float:
         """Of all starts of this run together; the time between them is nobody's."""
         return self._earlier_seconds + time.time() - self._began
+
+
+def _generations(summary: Mapping[str, Any] | None) -> int:
+    """Of the start that a summary is about; 0 where there is none."""
+    found = (summary or {}).get("generations")
+    return found if isinstance(found, int) else 0
 
 
 def _shown(worker: Worker) -> str:

@@ -15,6 +15,9 @@ class Policy:
     orderly end. `hang_seconds`: a step that takes longer is taken for a hang, None to learn it from
     the steps before.
     `stop_seconds`: for the step and the save with which a job that is stopped ends.
+    `last_word_seconds`: for a service to say that a job is over which is (`Timeouts.last_word`).
+    `restart_seconds`: for a service to begin another generation after a script has failed
+    (`JobSpec.wait`). `max_restarts`: how many failures the job survives.
     """
 
     persistent: bool
@@ -25,6 +28,9 @@ class Policy:
     quit_seconds: float = 10.0
     hang_seconds: float | None = None
     stop_seconds: float = 30.0
+    last_word_seconds: float = 10.0
+    restart_seconds: float = 600.0
+    max_restarts: int = 0
 
 
 class Stage(Enum):
@@ -53,6 +59,10 @@ class Slot:
     version: int = 0
     step: int = -1
     status: str = ""
+    agreed: bool = False
+    """Whether its rank is done and knows that all ranks of the generation are."""
+    stopped: str = ""
+    """Why it has left for good, as all ranks agreed; empty where another generation follows."""
     message: str = ""
     error: str = ""
     """The fingerprint of what its process said it failed of; empty for none that would return."""

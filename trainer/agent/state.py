@@ -22,7 +22,16 @@ from trainer.agent.actions import Action
 from trainer.agent.alike import Alike
 from trainer.agent.facts import Fact
 from trainer.agent.hang import HangWatch, describe
-from trainer.agent.leaving import EXIT_DRAINED, EXIT_FAILED, EXIT_USAGE, Ending, Notice, Stop
+from trainer.agent.last_word import LastWord, OwnEnd
+from trainer.agent.leaving import (
+    EXIT_COMPLETED,
+    EXIT_DRAINED,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    Ending,
+    Notice,
+    Stop,
+)
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy, Slot, Stage
 from trainer.agent.standbys import Standbys
@@ -57,6 +66,7 @@ class AgentState:
     _ending: Ending | None = None
     _starts: Starts = field(init=False)
     _alike: Alike = field(default_factory=Alike)
+    _last_word: LastWord = field(init=False)
     _slow_at: float | None = None
     """When to say that no process has become ready yet; None once one has, or it was said."""
     _watch: HangWatch = field(init=False)
@@ -64,6 +74,7 @@ class AgentState:
 
     def __post_init__(self) -> None:
         self._watch = HangWatch(self.policy.hang_seconds)
+        self._last_word = LastWord(self.node, self.policy)
         self._starts = Starts(self.slot_count, self.policy.own)
         self.slots = [Slot(local_rank) for local_rank in range(self.slot_count)]
 
@@ -96,6 +107,12 @@ class AgentState:
             case facts.DrainDone():
                 if self._notice is not None:
                     self._notice.done = fact
+            case facts.ServiceLost():
+                self._last_word.lost(now)
+            case facts.ServiceBack():
+                self._last_word.back()
+            case facts.RunEnded():
+                self._on_run_ended(fact, now)
             case facts.Hurry():
                 self._end(EXIT_DRAINED, "drained", "asked twice to end", now, at_once=True)
             case facts.Unsaved(generation, reason):
@@ -119,6 +136,8 @@ class AgentState:
         times = [slot.deadline for slot in self.slots]
         times += [self._notice_over(), self._watch.deadline(), self._slow_at]
         times.append(self._alike.deadline)
+        if self._ending is None:
+            times.append(self._last_word.deadline())
         if self._stop is not None and self._ending is None:
             times.append(self._stop.deadline)
         if self._ending is not None and not self._ending.over:
@@ -146,7 +165,19 @@ class AgentState:
     @property
     def waiting(self) -> bool:
         """Whether the generation that this node was in is over, and none has taken its place."""
-        return self.member and self._over >= self._number
+        return self.member and (self._over >= self._number or self._stranded)
+
+    @property
+    def wonders(self) -> bool:
+        """Whether the run may have ended without this node's knowing: nobody is there to say it."""
+        own = self._last_word.own
+        idle = self._stranded or not self.member or (own is not None and not own.whole)
+        return self._last_word.unheard and self._ending is None and idle
+
+    @property
+    def unheard(self) -> bool:
+        """Whether no rendezvous service is heard."""
+        return self._last_word.unheard
 
     def begins(self, generation: Generation) -> bool:
         """Whether a generation that was published is one for this node, or goes on without it:
@@ -173,8 +204,25 @@ class AgentState:
         if self.generation is None or generation.number > self.generation.number:
             self.generation = generation
             self._cause = ""
+            self._last_word.goes_on()
+            if self._last_word.agreed and self.member:
+                # There is nothing left to do in it, and whoever is in it too is not waited for.
+                self._tell_finished(generation.number, self._last_word.agreed, whole=True)
+
+    def _on_run_ended(self, found: facts.RunEnded, now: float) -> None:
+        if not self.wonders:
+            return
+        if self._last_word.own is not None and found.code == EXIT_COMPLETED:
+            self._last_word.run_done(found.status, found.reason)
+            return
+        asked_for = found.code == EXIT_COMPLETED
+        code, word = leaving.how_to_end(found.status, drains=self.draining, asked_for=asked_for)
+        self._end(code, word, found.reason, now, whole=True, save=code == EXIT_DRAINED)
 
     def _on_ended(self, status: str, reason: str, now: float) -> None:
+        if status == "stopped" and self._last_word.agreed:
+            # The order came when there was nothing left to stop.
+            status = self._last_word.agreed
         asked_for = any(slot.status == "stopped" for slot in self.slots)
         code, word = leaving.how_to_end(status, drains=self.draining, asked_for=asked_for)
         inside = any(slot.inside and slot.generation == self._number for slot in self.slots)
@@ -195,9 +243,9 @@ class AgentState:
             self._end(EXIT_DRAINED, "drained", asked.reason, now)
             return
         self._notice.ends = now + asked.grace
-        if self._alone:
-            self._boundary = facts.BoundaryAsked(self._number, asked.reason)
-        else:
+        if (own := self._last_word.pending) is not None:
+            self._end_by_itself(own, now)
+        elif not self._alone:
             self._out.append(act.TellDrain(asked.grace, asked.reason))
 
     def _on_hello(self, process: int) -> None:
@@ -225,10 +273,10 @@ class AgentState:
             case facts.Waits(_process, generation, on) if generation == slot.generation:
                 slot.waits = on
                 self._watch.hold(now, held=any(other.waits for other in self._inside()))
-            case facts.Left(_process, generation, version, error) if (
+            case facts.Left(_process, generation, version, error, stopped) if (
                 generation == slot.generation and slot.inside
             ):
-                stage, slot.version = slot.stage, version
+                stage, slot.version, slot.stopped = slot.stage, version, stopped
                 self._vacate(slot, Stage.IDLE)
                 if error and stage is Stage.BUSY:
                     self._cause = self._cause or f"rank {self.rank_of(slot)}: {error}"
@@ -237,9 +285,11 @@ class AgentState:
             case facts.Spared(_process, generation) if generation == slot.generation:
                 self._vacate(slot, Stage.SPARE)
                 slot.entered = True
-            case facts.Finished(_process, generation, status) if generation == slot.generation:
+            case facts.Finished(_process, generation, status, agreed) if (
+                generation == slot.generation
+            ):
                 self._vacate(slot, Stage.DONE)
-                slot.status = status
+                slot.status, slot.agreed = status, agreed
             case _:
                 pass  # an echo of a generation that is over
 
@@ -260,7 +310,9 @@ class AgentState:
         self._vacate(slot, Stage.EMPTY)
         if self._ending is not None:
             return
-        if not self.policy.persistent and how.ok and stage is Stage.BUSY:
+        if stage is Stage.DONE and slot.agreed:
+            slot.stage = Stage.DONE
+        elif not self.policy.persistent and how.ok and stage is Stage.BUSY:
             slot.stage, slot.status = Stage.DONE, "completed"
         elif stage is Stage.STARTING:
             why = self._starts.failed(slot.local_rank, how, exited.said, exited.error)
@@ -298,13 +350,15 @@ class AgentState:
             self._ending.deadline = float("inf")
 
     def _notice_over(self) -> float | None:
-        forsaken = self._ending is None and (self._alone or self.waiting)
+        forsaken = self._ending is None and (self._forsaken or self.waiting)
         return None if self._notice is None else self._notice.deadline(forsaken=forsaken)
 
     def _on_notice_over(self, now: float) -> None:
         assert self._notice is not None
         if self._ending is None and self._notice.ends is not None and now < self._notice.ends:
-            self._end(EXIT_DRAINED, "drained", self._notice.asked.reason, now, save=True)
+            whole = self._last_word.unheard
+            reason = self._notice.asked.reason
+            self._end(EXIT_DRAINED, "drained", reason, now, whole=whole, save=True)
             return
         self._notice.ends = None
         reason = "the notice ran out before the state was handed over"
@@ -325,6 +379,7 @@ class AgentState:
             self._out.append(
                 act.TellFailed(behind.generation, rank, None, None, behind.step, cause)
             )
+            self._may_be_the_end(None, cause, now)
         self._clear_out(behind.generation, cause, now)
 
     # What follows
@@ -332,6 +387,7 @@ class AgentState:
     def _advance(self, now: float) -> None:
         self._settle(now)
         if self._ending is None:
+            self._leave_if_forsaken()
             leaving = self._stop is not None or self._notice is not None
             if self.policy.persistent and not leaving and self._alike.held is None:
                 self._fill_slots()
@@ -341,6 +397,10 @@ class AgentState:
             self._keep_standbys()
         if (stop := self._stop) is not None and (not self._inside() or now >= stop.deadline):
             self._end(stop.code, stop.status, stop.reason, now, whole=True, save=True)
+        if self._ending is None:
+            self._show(self._last_word.notice())
+            if (own := self._last_word.due(now)) is not None:
+                self._end_by_itself(own, now)
         if self._ending is not None and not self._ending.over and not self._alive():
             self._out.append(self._ending.depart(now))
 
@@ -357,6 +417,8 @@ class AgentState:
     def _follow(self, generation: Generation, now: float) -> None:
         """Get out of an older generation and into the newest."""
         number, member = generation.number, self.member and self._notice is None
+        if self._last_word.agreed:
+            return
         for slot in self.slots:
             if slot.inside and slot.generation < number:
                 self._interrupt(slot, generation.reason, now)
@@ -380,10 +442,11 @@ class AgentState:
             self._out.append(act.TellRunning(number))
             if self.policy.persistent:
                 self._watch.begin(now)
-        if mine and self._finished < number and all(s.stage in over for s in mine):
-            self._finished = number
-            status = "stopped" if any(s.status == "stopped" for s in mine) else "completed"
-            self._out.append(act.TellFinished(number, status, ""))
+        # Who knows that all are done knows it of those that were cut off in the last exchange.
+        agreed = any(s.agreed for s in mine)
+        done = all(s.stage in over for s in mine) or (out and agreed)
+        if mine and self._finished < number and done:
+            self._on_done(number, agreed or (self._alone and not self.policy.persistent), now)
         asked = self._boundary.generation == number or bool(self._cause)
         # Who is on the way out does not begin a generation that it finds itself in, and says so.
         refuses = self._notice is not None and self.member and not mine
@@ -395,11 +458,34 @@ class AgentState:
                 going = self._notice is not None or self.node in self._boundary.going
                 stepped = self._alike.stepped
                 self._out.append(act.TellLeft(number, version, self._cause, going, stepped))
+        stopped = next((s.stopped for s in mine if s.stopped), "")
+        if mine and out and stopped and self._stop is None and self._last_word.own is None:
+            self._last_word.all_stopped(stopped, now)
         # Where all are done, the job is about to end: that is what is waited for then.
         may_go = out and self._finished < number
-        if (notice := self._notice) is not None and may_go and (notice.done or self._alone):
-            forsaken = notice.done is None or not notice.done.handed_over
-            self._end(EXIT_DRAINED, "drained", notice.asked.reason, now, save=forsaken)
+        if (notice := self._notice) is not None and may_go and (notice.done or self._forsaken):
+            save = notice.done is None or not notice.done.handed_over
+            whole = self._last_word.unheard
+            reason = notice.asked.reason
+            self._end(EXIT_DRAINED, "drained", reason, now, whole=whole, save=save)
+
+    def _on_done(self, number: int, agreed: bool, now: float) -> None:
+        """All workers of this node are done. `agreed`: and those of all others, for certain."""
+        status = "stopped" if any(s.status == "stopped" for s in self.slots) else "completed"
+        self._tell_finished(number, status, whole=agreed)
+        if agreed:
+            self._last_word.all_done(status, now)
+        elif any(slot.stage is Stage.DONE for slot in self.slots):
+            self._last_word.node_done(status, now)
+
+    def _tell_finished(self, number: int, status: str, *, whole: bool) -> None:
+        self._finished = number
+        self._out.append(act.TellFinished(number, status, "", whole))
+
+    def _leave_if_forsaken(self) -> None:
+        """Nobody asks a node to leave that has to go while no service is there."""
+        if self._notice is not None and self._forsaken and self._boundary.generation < self._number:
+            self._boundary = facts.BoundaryAsked(self._number, self._notice.asked.reason)
 
     def _keep_standbys(self) -> None:
         running = self._inside() if self._running == self._number else []
@@ -436,6 +522,7 @@ class AgentState:
         slot.waits = False
         self._standbys.came_to(slot.step)
         slot.step, slot.status, slot.message, slot.error = -1, "", "", ""
+        slot.agreed, slot.stopped = False, ""
         self._out.append(act.Enter(slot.process, slot.local_rank, generation))
 
     def _ask_to_leave(self, slot: Slot, reason: str, now: float) -> None:
@@ -443,8 +530,9 @@ class AgentState:
         if not self.policy.persistent:
             self._interrupt(slot, reason, now)
             return
-        save = self._stop is not None or (self._notice is not None and self._alone)
-        self._out.append(act.Boundary(slot.process, slot.generation, reason, save))
+        stop = self._stop is not None
+        save = stop or (self._notice is not None and self._forsaken)
+        self._out.append(act.Boundary(slot.process, slot.generation, reason, save, stop))
 
     def _interrupt(self, slot: Slot, reason: str, now: float) -> None:
         if slot.stage is not Stage.BUSY:
@@ -462,6 +550,19 @@ class AgentState:
     @property
     def _alone(self) -> bool:
         return self.generation is not None and len(self.generation.members) == 1 and self.member
+
+    @property
+    def _forsaken(self) -> bool:
+        """Whether nobody can take this node's state over: no other node, or no other generation."""
+        return self._alone or (self.member and self._last_word.unheard)
+
+    @property
+    def _stranded(self) -> bool:
+        """Whether all workers are out of a generation that was not the last, and no service is
+        there to begin another."""
+        number = self._number
+        out = all(slot.generation == number and not slot.inside for slot in self.slots)
+        return out and self._last_word.unheard and self._finished < number > 0
 
     def _inside(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.inside]
@@ -487,6 +588,7 @@ class AgentState:
             self._failed = generation
             step, message = slot.step, slot.message
             told = act.TellFailed(generation, rank, how.code, how.signal, step, message, error)
+            self._may_be_the_end(how, f"{why}{f': {message}' if message else ''}", now)
             self._alike.begin(told, slot.local_rank, why, now)
             self._settle(now)
         elif self._alike.held is not None:
@@ -495,9 +597,9 @@ class AgentState:
             self._clear_out(generation, why, now)
 
     def _ends_quietly(self) -> bool:
-        """On the way out alone, no generation is to begin of a failure; and a script ends of the
-        same notice."""
-        return self._notice is not None and (self._alone or not self.policy.persistent)
+        """On the way out with nobody to take over, no generation is to begin of a failure; and a
+        script ends of the same notice."""
+        return self._notice is not None and (self._forsaken or not self.policy.persistent)
 
     def _settle(self, now: float) -> None:
         """Tell of the first failure once it is known whether the others fail alike."""
@@ -571,6 +673,15 @@ class AgentState:
                     self._kill(slot.process, "no longer needed")
                 elif slot.process:
                     self._out.append(act.Quit(slot.process))
+
+    def _may_be_the_end(self, how: Exit | None, cause: str, now: float) -> None:
+        """A rank of ours has failed."""
+        assert self.generation is not None
+        self._last_word.failed(how, self.generation.restarts, cause, now)
+
+    def _end_by_itself(self, own: OwnEnd, now: float) -> None:
+        self._show(own.reason)
+        self._end(own.code, own.status, own.reason, now, whole=own.whole, save=own.save)
 
     def _slot_of(self, process: int) -> Slot | None:
         return next((slot for slot in self.slots if process and slot.process == process), None)

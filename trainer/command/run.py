@@ -9,15 +9,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.agent import EXIT_DRAINED, Launch, Loop, Outcome, report, run_agent
+from trainer.agent import (
+    EXIT_COMPLETED,
+    EXIT_DRAINED,
+    Launch,
+    Loop,
+    Outcome,
+    report,
+    run_agent,
+)
 from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
+from trainer.telemetry.files import read_json, replace_json
 from trainer.telemetry.files import replace as replace_text
-from trainer.telemetry.files import replace_json
 
 FAULT_KINDS = "kill, stop, hang, raise, exit, slow, nan, drain, disconnect, agent-kill"
 JOB_SUFFIXES = (".yaml", ".yml")
@@ -123,7 +131,9 @@ def start(launch: Launch, argv: Sequence[str], again: str) -> int:
     """
     directory = RunDirectory(launch.directory, logs=launch.logs)
     try:
-        occupy(directory, launch, argv)
+        if not occupy(directory, launch, argv):
+            print(complete(launch))
+            return EXIT_COMPLETED
         if isinstance(launch.workers, Loop):
             # A plain script begins at once, and all that is seen is its own, as with torchrun.
             print(f"remesh: {greeting(launch)}", file=sys.stderr)
@@ -144,8 +154,29 @@ def greeting(launch: Launch) -> str:
     return told
 
 
-def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None:
+def complete(launch: Launch) -> str:
+    """What is said of a run that is started again when nothing of it is left to do."""
+    return (
+        f"run {launch.run_id} is complete: {launch.directory}; "
+        "to do it once more, choose another run.id (--rdzv-id for a script)"
+    )
+
+
+def is_complete(directory: RunDirectory, launch: Launch) -> bool:
+    """Whether an earlier start has done all of the run.
+
+    The run directory's word counts where no service heard of the end. A script of one node is run
+    again each time, as torchrun does.
+    """
+    remembered = isinstance(launch.workers, Loop) or bool(launch.membership.endpoints)
+    summary = read_json(directory.summary) if remembered else None
+    return summary is not None and summary.get("status") == "completed"
+
+
+def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool:
     """Make the run directory ours; it may hold an earlier part of the same run.
+
+    False, with nothing in it changed, when that part was all of it.
 
     Raises JobError when it belongs to another job or to a process that still runs; nothing in
     it is changed then.
@@ -159,6 +190,8 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None
                 f"{directory.root} holds another run: {', '.join(changed[:5])} "
                 f"differ{'s' * (len(changed) == 1)}; choose another run.id (--rdzv-id for a script)"
             )
+        if is_complete(directory, launch):
+            return False
     replace_text(directory.job, launch.job_text)
     began = {
         "directory": str(Path.cwd()),
@@ -167,6 +200,7 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> None
         "logs": str(directory.logs),
     }
     replace_json(directory.start, began)
+    return True
 
 
 def tell(outcome: Outcome, launch: Launch, again: str) -> None:

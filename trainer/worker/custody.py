@@ -39,6 +39,10 @@ SAME_MODEL = (
 """How to mend it where ranks differ: in a loop of the user's, and in ours."""
 
 
+LOOK_SECONDS = 0.1
+"""How often a rank that waits for its last save looks whether the generation still stands."""
+
+
 class Custody:
     """The state of one rank in one generation; a context at whose end no copy is on its way."""
 
@@ -63,6 +67,10 @@ class Custody:
         self._writes = False
         """Whether what is on its way to shared memory goes on to storage."""
         self._saved = -1
+        self._awaited: int | None = None
+        """The version that was staged last to be saved, of which nothing is heard yet."""
+        self._unsaved = False
+        """Whether the last that was to be saved could not even be staged."""
         self._checkpointer = Checkpointer(
             job.checkpoint.directory or f"{seat.order.run_directory}/checkpoints",
             identity=identity,
@@ -170,7 +178,7 @@ class Custody:
         # Of what several ranks hold, only one's goes to storage, and any one's to a new rank.
         self.compare(state)
         if write:
-            self._saved = state.version
+            self._saved, self._unsaved = state.version, False
         try:
             self._keep(state, write=write, leaves=leaves, ends=ends)
         except CheckpointError as error:
@@ -199,6 +207,8 @@ class Custody:
                 when_busy="wait" if leaves or ends else job.checkpoint.when_busy,
             )
             self._writes = write and self._staged is not None
+            if self._writes:
+                self._awaited = state.version
 
     def land(self) -> None:
         """Wait for the copy that is on its way, and hand it to the agent."""
@@ -214,6 +224,7 @@ class Custody:
             self._tell_failure(staged.version, error, write=self._writes)
 
     def _tell_unsaved(self, version: int, error: Exception) -> None:
+        self._unsaved = True
         url, options = self._checkpointer.place
         self._seat.say("unsaved", version=version, error=str(error), url=url, options=options)
 
@@ -232,10 +243,11 @@ class Custody:
         if source in ("peers", "mirror") and self._job.elastic.mirror_every:
             self.keep(state, write=False)
 
-    def finish(self, state: State) -> None:
+    def finish(self, state: State) -> bool:
         """Save the last version where the job wants that, and wait until all is written.
 
-        Collective: nobody goes on before the others, or they would seem to hang.
+        Collective: nobody goes on before the others, or they would seem to hang. Returns whether
+        what was to be saved last is, on all ranks, and committed.
         """
         with self._seat.waiting():
             self.land()
@@ -245,7 +257,16 @@ class Custody:
                 self.keep(state, write=True, ends=True)
                 self.land()
             self.drain()
-            self._seat.exchange.all_gather(True)
+            return all(self._seat.exchange.all_gather(self._is_saved()))
+
+    def _is_saved(self) -> bool:
+        """Whether this rank's part of the last save is in storage, once that is known."""
+        while self._awaited is not None and not self._unsaved:
+            whole = self._seat.inbox.saves.wait(self._awaited, LOOK_SECONDS)
+            if whole is not None:
+                return whole
+            self._seat.check()
+        return not self._unsaved
 
     def drain(self) -> None:
         """Wait until what this rank has staged is written."""

@@ -2,7 +2,8 @@
 
 A thread reads the channel. Orders to enter or exit wait in a queue; an interrupt strikes at
 once, through the `Interruption` of the generation that is running; a boundary is a flag that
-the step reads. When the agent is gone, so is this process.
+the step reads; what became of saves is asked for at the end. When the agent is gone, so is this
+process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from trainer.channel import Message, WorkerEnd
 from trainer.worker.ballot import Wish
 from trainer.worker.interrupt import Interruption
+from trainer.worker.saves import SaveReports
 
 ORPHANED_EXIT_CODE = 70
 
@@ -66,6 +68,9 @@ class Inbox:
         self._left: list[Interruption] = []
         self._over: tuple[int, str] = (0, "")
         self._boundary: tuple[int, str, bool] = (0, "", False)
+        self._stop: tuple[int, str] = (0, "")
+        """The last generation in which the whole job was to stop, and why."""
+        self.saves = SaveReports()
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
     def next_order(self) -> Enter | Exit:
@@ -103,6 +108,11 @@ class Inbox:
         asked, reason, _ = self._boundary
         return reason if asked >= generation else None
 
+    def stop_reason(self, generation: int) -> str:
+        """Why the job stops at the next step boundary; empty where only the generation ends."""
+        asked, reason = self._stop
+        return reason if asked >= generation else ""
+
     def wish(self, generation: int) -> Wish:
         """What the agent has asked for at the next step boundary."""
         asked, _, save = self._boundary
@@ -121,6 +131,10 @@ class Inbox:
                         message["reason"],
                         bool(message.get("save")),
                     )
+                    if message.get("stop"):
+                        self._stop = message["generation"], message["reason"]
+                case "saved":
+                    self.saves.heard(message["version"], whole=bool(message.get("whole")))
                 case "interrupt":
                     self._interrupt(message["generation"], message["reason"])
         # A worker never outlives its agent: nobody would know that it is there.

@@ -25,6 +25,7 @@ from trainer.worker.buffer_sharing import Change
 from trainer.worker.build import Training
 from trainer.worker.custody import Custody
 from trainer.worker.digest import weights_sha256
+from trainer.worker.ending import agree_on_the_end
 from trainer.worker.environment import take_position
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Inbox
@@ -141,9 +142,10 @@ class _Passage:
             custody.mirror_again(training.state, source)
             seat.mark("state")
             seat.tell_entered(training.state.version, source or "init")
-            self._steps(training, custody)
+            saved = self._steps(training, custody)
         with seat.waiting():
-            digest = weights_sha256(training)
+            end = agree_on_the_end(seat.exchange, saved=saved, digest=weights_sha256(training))
+        seat.check()
         return Finished(
             generation=seat.generation,
             status="completed" if training.state.version >= self._job.train.steps else "stopped",
@@ -152,8 +154,9 @@ class _Passage:
                 "skipped_steps": training.state.numbers.skipped,
                 "rollbacks": training.state.numbers.rollbacks,
                 "final_loss": None if self._last is None else self._last.verdict.loss,
-                "weights_sha256": digest,
+                "weights_sha256": end.digest,
             },
+            agreed=end.saved,
         )
 
     def _report_again(self, training: Training, version: int, verdict: Verdict) -> None:
@@ -167,7 +170,8 @@ class _Passage:
         )
         self._report(applied, again=True)
 
-    def _steps(self, training: Training, custody: Custody) -> None:
+    def _steps(self, training: Training, custody: Custody) -> bool:
+        """To the last one. Returns whether all ranks' last save is in storage."""
         job, state, seat = self._job, training.state, self._seat
 
         def at(point: str) -> None:
@@ -200,8 +204,9 @@ class _Passage:
                 custody.land()
                 if applied.verdict.save:
                     custody.drain()
+                    raise seat.all_leave()
                 raise GenerationOver(seat.generation, seat.leave_reason())
-        custody.finish(state)
+        return custody.finish(state)
 
     def _go_back(self, state: ModelState, custody: Custody) -> None:
         """Take back an earlier version, because of a step that is passed over from now on."""

@@ -17,12 +17,16 @@ BROKEN_GROUP = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreErro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """The generation ended before the job did."""
+    """The generation ended before the job did.
+
+    `stopped`: why all ranks have agreed to go no further, once they had saved; else empty.
+    """
 
     generation: int
     version: int
     reason: str
     detail: str
+    stopped: str = ""
 
     def message(self) -> Message:
         """What the agent is told."""
@@ -32,16 +36,22 @@ class Left:
             "version": self.version,
             "reason": self.reason,
             "error": self.detail,
+            "stopped": self.stopped,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The job is done (`completed`), or has come to `train.stop_at` (`stopped`)."""
+    """The job is done (`completed`), or has come to `train.stop_at` (`stopped`).
+
+    `agreed`: all ranks of the generation know that all of them have come so far, and that what was
+    to be saved is. Nobody else has to be heard for the job to be over.
+    """
 
     generation: int
     status: str
     summary: dict[str, Any]
+    agreed: bool = False
 
     def message(self) -> Message:
         """What the agent is told."""
@@ -50,6 +60,7 @@ class Finished:
             "generation": self.generation,
             "status": self.status,
             "summary": self.summary,
+            "agreed": self.agreed,
         }
 
 

@@ -128,6 +128,7 @@ class Seat:
     def left(self, error: Exception, version: int) -> Left | None:
         """The end of the generation that `error` tells of; None for an error of another kind."""
         # Once the generation is over its sockets are cut, and anything may come of that.
+        stopped = error.stopped if isinstance(error, GenerationOver) else ""
         over_because = self.interruption.reason
         if over_because is not None:
             reason, detail = "interrupted", over_because
@@ -137,7 +138,13 @@ class Seat:
             reason, detail = "lost contact", str(error)
         else:
             return None
-        return Left(generation=self.generation, version=version, reason=reason, detail=detail)
+        return Left(
+            generation=self.generation,
+            version=version,
+            reason=reason,
+            detail=detail,
+            stopped=stopped,
+        )
 
     def wish(self) -> Wish:
         """What the agent has asked for at the next step boundary."""
@@ -146,6 +153,17 @@ class Seat:
     def leave_reason(self) -> str:
         """Why this generation ends at a step boundary."""
         return self.inbox.leave_reason(self.generation) or "another rank was asked to leave"
+
+    def all_leave(self) -> GenerationOver:
+        """Why every rank leaves at this boundary, once all have saved; collective.
+
+        Whoever was asked tells the others: their agents may hear of it from nobody else.
+        """
+        asked = self.inbox.leave_reason(self.generation) or ""
+        told = self.exchange.all_gather([asked, self.inbox.stop_reason(self.generation)])
+        reason = next((reason for reason, _ in told if reason), "")
+        stopped = next((stop for _, stop in told if stop), "")
+        return GenerationOver(self.generation, reason, stopped=stopped)
 
     def say(self, kind: str, **fields: Any) -> None:
         """Tell the agent."""

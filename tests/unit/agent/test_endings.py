@@ -161,7 +161,8 @@ def test_what_nobody_takes_over_is_saved_in_what_is_left_of_the_grace(handed_ove
 def test_a_stopped_job_saves_at_one_boundary_of_all_nodes() -> None:
     story = Story(LOOP).running(1, "a", "b")
     story.hear(facts.Ended("stopped", "no node stays"))
-    assert story.done == [act.Boundary(p, 1, "no node stays", save=True) for p in (1, 2)]
+    asked = [act.Boundary(p, 1, "no node stays", save=True, stop=True) for p in (1, 2)]
+    assert story.done == asked
     story.hear(facts.Left(1, 1, 9))
     assert story.done == []
     story.hear(facts.Left(2, 1, 9))

@@ -35,7 +35,7 @@ def test_a_script_that_ends_well_on_every_rank_is_done() -> None:
     story.hear(facts.Began(generation(1)), facts.Exited(1, Exit(0, None)))
     assert story.did(act.TellFinished) == []
     story.hear(facts.Exited(2, Exit(0, None)))
-    assert story.done == [act.TellFinished(1, "completed", "")]
+    assert story.done == [act.TellFinished(1, "completed", "", whole=True)]
     assert story.hear(facts.Ended("completed", "x")) == [
         act.Depart(0, "completed", "x", whole=True)
     ]

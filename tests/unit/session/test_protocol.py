@@ -109,6 +109,14 @@ def test_it_tells_once_that_it_is_cut_off_and_once_that_it_is_back() -> None:
     assert _welcome(protocol, 7.0) == [events.Reconnected()]
 
 
+def test_a_service_that_was_never_there_is_not_one_that_was_lost() -> None:
+    protocol = _protocol()
+    protocol.dial(0.0)
+    (event,) = protocol.lost(5.0)
+    assert isinstance(event, events.Disconnected)
+    assert not event.met
+
+
 def test_reports_are_said_again_with_their_numbers_until_the_next_generation() -> None:
     protocol = _protocol()
     _welcome(protocol)

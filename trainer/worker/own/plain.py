@@ -40,6 +40,10 @@ class NoAgent(Inbox):
         """Nobody asks for anything."""
         return Wish()
 
+    def stop_reason(self, generation: int) -> str:
+        """Nobody stops it."""
+        return ""
+
 
 class PlainSeat(Seat):
     """The only generation there is. What breaks it is an error like any other."""

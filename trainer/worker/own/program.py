@@ -25,6 +25,7 @@ from trainer.errors import GenerationOver
 from trainer.job import Job, load
 from trainer.worker.custody import check_of
 from trainer.worker.digest import whole_weights_sha256
+from trainer.worker.ending import AgreedEnd, agree_on_the_end
 from trainer.worker.environment import take_position
 from trainer.worker.groups import local_device
 from trainer.worker.inbox import Enter, Exit, Inbox
@@ -49,6 +50,8 @@ class OwnLoop:
         self.made_by: Tally | None = None
         self.told: set[str] = set()
         """What this process has said to differ between ranks."""
+        self.saved = False
+        """Whether the steps of this generation came to their end with all saved, on all ranks."""
         self._function = function
         self._seat: Seat | None = None
 
@@ -140,16 +143,22 @@ class OwnLoop:
         seat.check()
         torch.manual_seed(self.job.run.seed)
         random.seed(self.job.run.seed)
+        self.saved = False
         with ExitStack() as stack:
             self._function(Run(self, seat, stack))
+        end = AgreedEnd(saved=False, digest=None)
+        if self.state is not None:
+            end = agree_on_the_end(seat.exchange, saved=self.saved, digest=self._sha256(seat))
+        seat.check()
         return Finished(
             generation=seat.generation,
             status="completed",
             summary={
                 "steps": self.version,
                 "final_loss": None if self.made_by is None else self.made_by.loss,
-                "weights_sha256": self._sha256(seat),
+                "weights_sha256": end.digest,
             },
+            agreed=end.saved,
         )
 
     def _roll_call(self, seat: Seat) -> Account | None:

@@ -116,7 +116,7 @@ class Run:
             yield kept.state.version
             self._inside = False
             self._end_step(kept, total)
-        kept.custody.finish(kept.state)
+        self._program.saved = kept.custody.finish(kept.state)
 
     def log(self, *, loss: Tensor | float | None = None, tokens: int = 0) -> None:
         """What this rank has to say of the step, before its optimizer's step.
@@ -181,6 +181,7 @@ class Run:
             custody.land()
             if tally.save:
                 custody.drain()
+                raise seat.all_leave()
             raise GenerationOver(seat.generation, seat.leave_reason())
 
     @staticmethod
