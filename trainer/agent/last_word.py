@@ -18,6 +18,9 @@ from trainer.agent.slot import Policy
 
 NO_ANSWER = "no rendezvous service answered"
 """Why a node that is done ends by itself."""
+OTHERS_SECONDS = 3.0
+"""How much longer a node waits that ended well and does not know of the others: one that failed
+beside it ends first, and its word is found in the run directory, which is looked into each second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class LastWord:
                 status=status,
                 what=f"the ranks of node {self.node} have ended well",
                 but=f"{NO_ANSWER}, so that how the other nodes end is not known here",
-                patience=self.policy.last_word_seconds,
+                patience=self.policy.last_word_seconds + OTHERS_SECONDS,
             ),
             now,
         )

@@ -9,12 +9,14 @@ import pytest
 from tests.unit.agent.story import KILLED, LOOP, SCRIPT, Story, generation
 from trainer.agent import actions as act
 from trainer.agent import facts
+from trainer.agent.last_word import OTHERS_SECONDS
 from trainer.agent.process import Exit
 from trainer.agent.slot import Policy
 
 WELL = Exit(0, None)
 RAISED = Exit(1, None)
 PATIENCE = LOOP.last_word_seconds
+ALONE = SCRIPT.last_word_seconds + OTHERS_SECONDS
 
 
 def departs(story: Story) -> list[tuple[int, str, bool]]:
@@ -99,7 +101,7 @@ def test_ranks_of_one_node_can_speak_for_that_node_only() -> None:
     story = scripts()
     story.hear(facts.Exited(1, WELL), facts.Exited(2, WELL))
     assert story.did(act.TellFinished) == [act.TellFinished(1, "completed", "")]
-    story.wait(PATIENCE + 0.1)
+    story.wait(ALONE + 0.1)
     assert departs(story) == [(0, "completed", False)]
 
 
@@ -109,7 +111,7 @@ def test_a_service_that_is_heard_is_waited_for_where_others_may_still_run() -> N
     story.wait(1000.0)
     assert not story.state.ending
     story.hear(facts.ServiceLost())
-    story.wait(PATIENCE - 0.1)
+    story.wait(ALONE - 0.1)
     assert not story.state.ending
     story.wait(0.2)
     assert departs(story) == [(0, "completed", False)]
@@ -121,7 +123,7 @@ def test_what_the_run_directory_says_of_the_others_makes_it_the_runs_end() -> No
     story.hear(facts.Exited(1, WELL), facts.Exited(2, WELL))
     assert story.state.wonders
     story.hear(facts.RunEnded(0, "completed", "all 2 nodes have ended well"))
-    story.wait(PATIENCE + 0.1)
+    story.wait(ALONE + 0.1)
     assert departs(story) == [(0, "completed", True)]
 
 

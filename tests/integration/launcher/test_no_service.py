@@ -1,0 +1,113 @@
+"""Runs whose rendezvous service is gone for good end as they would have ended with it."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.launcher.crew import Crew, committed, job
+from tests.integration.launcher.launching import Ended, Launcher, wait_for
+from trainer.telemetry.files import read_json
+
+STEPS = 16
+ELASTIC = {"nodes": 2, "nproc_per_node": 1, "beat_timeout": 3, "reconnect_grace": 1}
+LOOP = """\
+import sys, time, trainer
+from pathlib import Path
+def train(run):
+    Path(f"in{run.rank}").touch()
+    while not Path("go").exists():
+        time.sleep(0.05)
+    raise SystemExit(3)
+trainer.elastic(train)
+"""
+SCRIPT = """\
+import os, time
+from pathlib import Path
+Path(f"in{os.environ['RANK']}").touch()
+while not Path("go").exists():
+    time.sleep(0.05)
+raise SystemExit(int(os.environ["RANK"]) * CODE)
+"""
+
+
+def training(launcher: Launcher) -> Crew:
+    return Crew(launcher, job(elastic=ELASTIC, train={"steps": STEPS, "pieces": 2}))
+
+
+def program(launcher: Launcher, text: str, *, elastic: bool) -> Crew:
+    """A job of two nodes whose ranks touch `in0` and `in1`, and wait for the file `go`."""
+    script = launcher.folder / "program.py"
+    script.write_text(text)
+    entrypoint: dict[str, Any] = {"script": str(script), "elastic": elastic}
+    limits = {"max_restarts": 0, "nodes": 2, "nproc_per_node": 1}
+    return Crew(launcher, {"entrypoint": entrypoint, "elastic": ELASTIC | limits})
+
+
+def end(crew: Crew, agents: dict[str, psutil.Popen]) -> dict[str, Ended]:
+    return {node: crew.launcher.end(agent) for node, agent in agents.items()}
+
+
+def lose_service_inside(crew: Crew) -> dict[str, Ended]:
+    """Start both nodes, kill the service while both ranks are in the program, let them go on."""
+    agents = {node: crew.agent(node) for node in "ab"}
+    folder = crew.launcher.folder
+    wait_for(lambda: all((folder / f"in{rank}").exists() for rank in (0, 1)), "both are inside")
+    crew.service.kill()
+    crew.service.wait()
+    (folder / "go").touch()
+    return end(crew, agents)
+
+
+def test_a_run_completes_and_says_so_when_it_is_started_again(launcher: Launcher) -> None:
+    crew = training(launcher)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    crew.service.kill()
+    ended = end(crew, agents)
+    assert [e.code for e in ended.values()] == [0, 0], [e.err for e in ended.values()]
+    for each in ended.values():
+        told = "all ranks are done and know it of each other; waiting up to 10 s"
+        assert told in each.out + each.err
+    assert crew.steps() == list(range(1, STEPS + 1))
+    assert crew.summary()["status"] == "completed"
+    assert crew.summary()["weights_sha256"]
+    assert committed(crew.root)[0] == STEPS
+    again = launcher.end(crew.agent("a"))
+    assert again.code == 0, again.err
+    assert "is complete" in again.out + again.err
+    assert crew.steps() == list(range(1, STEPS + 1))
+
+
+def test_a_node_that_is_told_to_go_saves_with_all_others(launcher: Launcher) -> None:
+    crew = training(launcher)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    crew.service.kill()
+    crew.service.wait()
+    for agent in agents.values():
+        agent.send_signal(signal.SIGTERM)
+    ended = end(crew, agents)
+    assert {e.code for e in ended.values()} == {75}, [e.err for e in ended.values()]
+    assert committed(crew.root)[0] == crew.steps()[-1] < STEPS
+
+
+def test_a_failure_that_no_generation_may_follow_ends_it(launcher: Launcher) -> None:
+    crew = program(launcher, LOOP, elastic=True)
+    ended = lose_service_inside(crew)
+    assert {e.code for e in ended.values()} == {1}, [e.err for e in ended.values()]
+    assert crew.summary()["status"] == "failed"
+    assert any("called sys.exit(3)" in e.err for e in ended.values())
+
+
+@pytest.mark.parametrize(("code", "codes"), [(0, {0}), (3, {1})])
+def test_scripts_end_with_their_own_codes(launcher: Launcher, code: int, codes: set[int]) -> None:
+    crew = program(launcher, SCRIPT.replace("CODE", str(code)), elastic=False)
+    ended = lose_service_inside(crew)
+    assert {e.code for e in ended.values()} == codes, [e.err for e in ended.values()]
+    summary = read_json(crew.root / "summary.json")
+    assert summary is not None
+    assert summary["status"] == ("failed" if code else "completed")
