@@ -17,10 +17,13 @@ from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, Outbox
 TIMEOUT = 240.0
 
 
-class Worker:
-    """One `python -m trainer.worker`, its end of the channel, and all it said."""
+WORKER = (sys.executable, "-m", "trainer.worker")
 
-    def __init__(self, log: Path) -> None:
+
+class Worker:
+    """A worker's process, its end of the channel, and all it said."""
+
+    def __init__(self, log: Path, command: Sequence[str] = WORKER) -> None:
         ours, theirs = socket.socketpair()
         self.channel = ours
         self._outbox = Outbox(ours)
@@ -29,7 +32,7 @@ class Worker:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.worker"],
+                command,
                 env={
                     **os.environ,
                     "OMP_NUM_THREADS": "1",
@@ -61,9 +64,10 @@ class Worker:
 class Workers:
     """A node of `count` workers; a context that leaves no process behind."""
 
-    def __init__(self, count: int, directory: Path) -> None:
+    def __init__(self, count: int, directory: Path, command: Sequence[str] = WORKER) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self._command = command
         self.workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self.grow(count)
@@ -71,7 +75,7 @@ class Workers:
     def grow(self, count: int) -> None:
         """Start workers until there are `count`."""
         for number in range(len(self.workers), count):
-            worker = Worker(self.directory / f"worker{number}.log")
+            worker = Worker(self.directory / f"worker{number}.log", self._command)
             self.workers.append(worker)
             self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
@@ -121,6 +125,13 @@ class Workers:
                     },
                     [store.fileno()] if rank == 0 else [],
                 )
+
+    def pump(self, timeout: float) -> None:
+        """Read what the workers say for so long, at most. Raises AssertionError for an end."""
+        for key, _ in self._selector.select(timeout):
+            if not key.data.read():
+                self._selector.unregister(key.fileobj)
+                raise AssertionError(f"a worker ended early\n{self.report()}")
 
     def until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
         """Read what the workers say until the condition holds."""

@@ -5,6 +5,7 @@ RemeshError
 │   ├── PlanError          no mesh fits the ranks there are
 │   └── CheckpointMismatch the checkpoint belongs to another model
 ├── GenerationOver         the membership changed; enter the next generation
+├── ContactLost            a collective was cut; what it returned is nobody's word
 ├── CheckpointError        a checkpoint can't be written or read
 │   └── CheckpointDamaged  a file of it is missing, cut short or altered
 ├── ClusterError           a Kubernetes cluster does not do what was asked
@@ -45,6 +46,10 @@ class GenerationOver(RemeshError):
         self.generation = generation
         self.reason = reason
         self.stopped = stopped
+
+
+class ContactLost(RemeshError):
+    """A collective came back without what the ranks put into it: a peer is gone, or leaving."""
 
 
 class CheckpointError(RemeshError):

@@ -85,6 +85,7 @@ class Checkpointer:
         world_size: int,
         generation: int,
         group: dist.ProcessGroup | None = None,
+        stands: Callable[[], None] = lambda: None,
         execution: str = "",
         mesh: Mapping[str, int] | None = None,
         keep: Keep | None = None,
@@ -94,12 +95,12 @@ class Checkpointer:
         own_only: bool = False,
         host: str | None = None,
         nodes: Sequence[str] = (),
-        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Rank 0 opens the directory here, which ends every earlier generation's right to commit.
 
         `identity` says what model the state belongs to; a checkpoint of another is refused (None:
         any is taken).
+        `stands` raises when the generation is over, which ends all waiting and exchanging.
         `execution` names the life of the job in which generations are counted: within one, a
         lower generation can't open the directory after a higher one. `mesh` is only recorded.
         `staging` is this worker's own directory in shared memory, without which `stage` is not
@@ -108,9 +109,8 @@ class Checkpointer:
         and only `load` works. With `own_only`, checkpoints that another execution has committed
         are as if they were not there. Ranks of one `host` (by default, one running kernel) share
         its page cache; across hosts, replicas read a part each and exchange it. `nodes` names the
-        node of each rank, so that the loss of one ends the saves that wait for its part. `check`
-        is called while this waits for storage, and raises what ends that. Nothing is raised here:
-        what goes wrong is told to all ranks by the next save or load.
+        node of each rank, so that the loss of one ends the saves that wait for its part. Nothing is
+        raised here: what goes wrong is told to all ranks by the next save or load.
         """
         self._options = dict(storage_options or {})
         self._store = open_store(directory, self._options)
@@ -122,8 +122,8 @@ class Checkpointer:
         self._own_only = own_only
         self._host = host or this_host()
         self._nodes = tuple(nodes)
-        self._check = check
-        self._exchange = Exchange(rank, world_size, group)
+        self._stands = stands
+        self._exchange = Exchange(rank, world_size, group, stands=stands)
         self._planner = Planner(self._exchange, generation)
         self._rank = rank
         self._world_size = world_size
@@ -272,7 +272,7 @@ class Checkpointer:
 
     def _unless_over(self, condition: Callable[[], bool]) -> Callable[[], bool]:
         def look() -> bool:
-            self._check()
+            self._stands()
             return condition()
 
         return look

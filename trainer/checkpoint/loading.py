@@ -70,7 +70,7 @@ def load_manifest(
     except (CheckpointDamaged, OSError) as error:
         damage = str(error)
     damage = _first(exchange.all_gather(damage))
-    if moves and damage is None:
+    if moves is not None and damage is None:
         carry_out(
             moves,
             rank=exchange.rank,
@@ -79,6 +79,7 @@ def load_manifest(
             device=exchange.device,
             group=exchange.group,
         )
+        exchange.confirm()
     return Filled(count, damage)
 
 
@@ -92,11 +93,14 @@ def _threads(ranks: int) -> int:
 
 def _my_part(
     exchange: Exchange, local: Mapping[str, LocalTensor], hosts: Sequence[str], *, remote: bool
-) -> tuple[Boxes, list[Move]]:
-    """What this rank reads, and how it gets what others read for it: from rank 0's plan."""
+) -> tuple[Boxes, list[Move] | None]:
+    """What this rank reads, and how it gets what others read for it: from rank 0's plan.
+
+    The second is None, on every rank, where each reads all that it holds.
+    """
     mine = [(name, part.box) for name, item in local.items() for part in item.parts]
     if not worth_asking(hosts, remote=remote):
-        return mine, []
+        return mine, None
     gathered = exchange.gather(layout_of(local))
     answers: list[JSON] | None = None
     if gathered is not None:
@@ -108,7 +112,7 @@ def _my_part(
             answers = [[reading.reads, rows_of(reading.moves)] for reading in readings]
     answer = exchange.scatter(answers)
     if answer is None:
-        return mine, []
+        return mine, None
     groups = [group_of(row) for row in answer[0]]
     return [(entry.name, entry.box) for entry in entries_of(groups)], moves_of(answer[1])
 

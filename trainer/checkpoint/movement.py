@@ -31,6 +31,9 @@ def carry_out(
 ) -> int:
     """Collective: all ranks of the group call it with the same `moves`. Returns bytes received.
 
+    What has arrived counts once the ranks have confirmed it to each other (`Exchange.confirm`, or
+    any other exchange): a transfer that is cut may end like one that is whole.
+
     `sources` holds by key what this rank can give, `target` the tensors to fill; `device` is where
     the group's backend can send from.
     """

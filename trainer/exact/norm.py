@@ -22,6 +22,8 @@ NOT_FINITE = 1 << 20
 """The exponent that stands for an infinity or a NaN among the gradients."""
 ALL_ZERO = -(1 << 20)
 """The exponent of no gradient at all, or of nothing but zeros."""
+LEAST_EXPONENT, GREATEST_EXPONENT = -148, 128
+"""Of the smallest subnormal float32, 2^-149, and of those just below 2^128."""
 
 
 def peak_exponent(gradients: Sequence[torch.Tensor]) -> int:
@@ -33,6 +35,11 @@ def peak_exponent(gradients: Sequence[torch.Tensor]) -> int:
     if not math.isfinite(peak):
         return NOT_FINITE
     return math.frexp(peak)[1] if peak else ALL_ZERO
+
+
+def is_exponent(value: int) -> bool:
+    """Whether gradients of float32 or narrower can have this peak."""
+    return value in (NOT_FINITE, ALL_ZERO) or LEAST_EXPONENT <= value <= GREATEST_EXPONENT
 
 
 @dataclass(frozen=True, slots=True)

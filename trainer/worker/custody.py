@@ -78,6 +78,7 @@ class Custody:
             world_size=seat.size,
             generation=seat.generation,
             group=seat.group,
+            stands=seat.check,
             execution=seat.order.message.get("execution", ""),
             mesh=seat.place.dims,
             keep=Keep(keep=job.checkpoint.keep, keep_every=job.checkpoint.keep_every or 0),
@@ -86,7 +87,6 @@ class Custody:
             own_only=not job.checkpoint.resume,
             read_only=not seat.saves,
             nodes=seat.place.nodes,
-            check=seat.check,
         )
 
     def __enter__(self) -> Self:

@@ -14,22 +14,25 @@ from trainer.checkpoint.exchange import Exchange
 from trainer.worker.build import Training
 
 
-def weights_sha256(training: Training) -> str:
+def weights_sha256(training: Training, exchange: Exchange) -> str:
     """SHA-256 over name, dtype, shape and bytes of each full parameter and persistent buffer.
 
     In the order of names. Collective over the world. One tensor is whole at a time; the hash is
-    known on global rank 0, and is empty elsewhere.
+    known on global rank 0, and is empty elsewhere. Returns once every rank's part is known to have
+    been whole.
     """
     own = training.state.weights()
-    rank = dist.get_rank()
+    rank = exchange.rank
     hasher = hashlib.sha256()
-    for name, owner, dtype, shape in _inventory(own, training):
+    for name, owner, dtype, shape in _inventory(own, training, exchange):
         full = _whole(own[name]) if name in own else None
         if owner != 0:
             full = _to_rank_zero(full, owner, rank, dtype, shape, training.device)
         if rank == 0:
             assert full is not None
             _add(hasher, name, full)
+        # One by one, so that nobody waits for longer than one tensor takes rank 0.
+        exchange.confirm()
     return hasher.hexdigest() if rank == 0 else ""
 
 
@@ -47,6 +50,7 @@ def whole_weights_sha256(weights: Mapping[str, Tensor], exchange: Exchange) -> s
         full = _whole(weights[name].detach())
         if exchange.rank == 0:
             _add(hasher, name, full)
+    exchange.confirm()
     return hasher.hexdigest() if exchange.rank == 0 else ""
 
 
@@ -57,10 +61,10 @@ def _add(hasher: hashlib._Hash, name: str, full: Tensor) -> None:
 
 
 def _inventory(
-    own: dict[str, Tensor], training: Training
+    own: dict[str, Tensor], training: Training, exchange: Exchange
 ) -> list[tuple[str, int, str, tuple[int, ...]]]:
     """(name, the first rank that holds it, dtype, shape) of every tensor, in name order."""
-    rank = dist.get_rank()
+    rank = exchange.rank
     coordinate = training.mesh.get_coordinate()
     assert coordinate is not None
     mine = (
@@ -68,7 +72,7 @@ def _inventory(
         if not any(coordinate[1:])
         else []
     )
-    everything = Exchange(rank, dist.get_world_size(), None).all_gather(mine)
+    everything = exchange.all_gather(mine)
     found: dict[str, tuple[str, int, str, tuple[int, ...]]] = {}
     for name, owner, dtype, shape in (row for rows in everything for row in rows):
         # Several stages may have a buffer of one name; they have one value, and it counts once.

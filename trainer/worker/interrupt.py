@@ -7,6 +7,9 @@ sockets of a generation are the ones that appeared while its groups were formed.
 sockets are left alone: to shut one down aborts the process inside gloo. NCCL communicators are
 aborted, all of them in one group, or they hang each other.
 
+What NCCL's collectives then leave in their buffers is never an error, and never to be believed:
+whoever reads it asks `check` afterwards. So the end is marked first, and strikes then.
+
 Nothing is shut for writing, and what was open stays so, by a duplicate, until `release`: a send
 that fails within gloo's event loop is forgotten there, and who waits for it waits for good (seen
 with torch 2.13 in one of fifty interrupts). So whoever leaves a generation first must not close
@@ -24,7 +27,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from trainer.errors import GenerationOver
+from trainer.errors import ContactLost, GenerationOver
 
 _DESCRIPTORS = Path("/proc/self/fd")
 FORMING_POLL_SECONDS = 0.05
@@ -82,6 +85,8 @@ class Interruption:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.reason: str | None = None
+        self._disconnected = False
+        """The peers were lost without a word from the agent: what comes from them is cut."""
         self._formed = threading.Event()
         self._formed.set()
         self._lock = threading.Lock()
@@ -107,9 +112,11 @@ class Interruption:
         self.check()
 
     def check(self) -> None:
-        """Raise GenerationOver if the generation has ended."""
+        """Raise GenerationOver if the generation has ended; ContactLost without its peers."""
         if self.reason is not None:
             raise GenerationOver(self.generation, self.reason)
+        if self._disconnected:
+            raise ContactLost("this rank's connections to its peers were cut")
 
     def strike(self, reason: str) -> None:
         """End the generation: whatever collective is blocked raises.
@@ -119,6 +126,7 @@ class Interruption:
         """
         if self.reason is None:
             self.reason = reason
+        # Only now: a result that is read in between must not be believed.
         self._cut()
         while not self._formed.wait(FORMING_POLL_SECONDS):
             self._cut()
@@ -147,6 +155,7 @@ class Interruption:
 
     def disconnect(self) -> None:
         """Lose the peers without a word from the agent, as when a network does that."""
+        self._disconnected = True
         self._cut()
         self._abort_communicators()
 

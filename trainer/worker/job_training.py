@@ -144,8 +144,8 @@ class _Passage:
             seat.tell_entered(training.state.version, source or "init")
             saved = self._steps(training, custody)
         with seat.waiting():
-            end = agree_on_the_end(seat.exchange, saved=saved, digest=weights_sha256(training))
-        seat.check()
+            digest = weights_sha256(training, seat.exchange)
+            end = agree_on_the_end(seat.exchange, saved=saved, digest=digest)
         return Finished(
             generation=seat.generation,
             status="completed" if training.state.version >= self._job.train.steps else "stopped",
@@ -186,7 +186,9 @@ class _Passage:
                 self._go_back(state, custody)
             if state.version >= last:
                 break
-            self._last = applied = train_step(training, wish=seat.wish(), at=at)
+            self._last = applied = train_step(
+                training, wish=seat.wish(), at=at, exchange=seat.exchange
+            )
             self._report(applied)
             custody.after_step(state)
             self._tell_changes(training, applied.changes)

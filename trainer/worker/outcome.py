@@ -8,11 +8,12 @@ from typing import Any
 import torch.distributed as dist
 
 from trainer.channel import Message
+from trainer.errors import ContactLost
 
 LOST_CONTACT = ("gloo", "NCCL", "Connection", "Broken pipe", "Socket")
 """Words of the messages with which torch's collectives tell that a peer is gone."""
 
-BROKEN_GROUP = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+BROKEN_GROUP = (ContactLost, dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ def restore(
             device=device,
             group=dist.group.WORLD,
         )
+        # What was cut may have come as if it were whole; who holds that has no part in this answer.
         used = {move.key for move in recovery.moves if move.source == exchange.rank}
         sound = all(holding.unchanged() for holding in held if holding.key in used)
         if all(exchange.all_gather(sound)):

@@ -104,7 +104,7 @@ class Seat:
             interruption=self.interruption,
         )
         self.inbox.all_met()
-        self.exchange = Exchange(self.rank, self.size, self.group)
+        self.exchange = Exchange(self.rank, self.size, self.group, stands=self.check)
         self.mark("groups")
 
     def close(self) -> None:

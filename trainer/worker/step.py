@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.checkpoint.exchange import Exchange
 from trainer.exact import Round
 from trainer.job.learning_rate import learning_rate
 from trainer.parallel.piece import total
@@ -33,10 +34,13 @@ class Applied:
     """The buffers that were seen to change for the first time."""
 
 
-def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> Applied:
+def train_step(
+    training: Training, *, wish: Wish, at: Callable[[str], None], exchange: Exchange
+) -> Applied:
     """Advance the state by one version.
 
     `at` is told each named point that the step passes, and may raise GenerationOver there.
+    `exchange` is the generation's, over all its ranks: what it doesn't stand by changes nothing.
     """
     began = time.perf_counter()
     state = training.state
@@ -53,6 +57,8 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
 
     # Before the step is agreed on: who has agreed waits for nobody to make the next version.
     changes = training.share_buffers()
+    # A collective that was cut may have left anything in gradients and buffers, and raised nothing.
+    exchange.settle()
     state.gradients_whole = True
     at("gradients")
     found = agree(
@@ -61,7 +67,7 @@ def train_step(training: Training, *, wish: Wish, at: Callable[[str], None]) -> 
         pieces=training.pieces,
         wish=wish,
         exact=training.job.train.exact,
-        device=training.device,
+        exchange=exchange,
     )
     state.verdict = verdict = state.judged(found)
     at("agreed")

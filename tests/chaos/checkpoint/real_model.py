@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint.catalog import find
+from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box, slices
 from trainer.checkpoint.tensors import host_bytes, local_tensors
 from trainer.data import open_batches
@@ -49,7 +50,11 @@ def training(job_path: str, mesh: Mesh) -> Training:
 
 def steps(trained: Training, count: int) -> list[float]:
     """Train; the loss of each step."""
-    return [train_step(trained, wish=Wish(), at=lambda _: None).verdict.loss for _ in range(count)]
+    exchange = Exchange(dist.get_rank(), dist.get_world_size(), None)
+    return [
+        train_step(trained, wish=Wish(), at=lambda _: None, exchange=exchange).verdict.loss
+        for _ in range(count)
+    ]
 
 
 def begin(rank: int, world: int, *, job: str, directory: str) -> list[float]:

@@ -189,7 +189,7 @@ def test_a_buffer_that_could_not_be_taken_back_is_refused_in_the_first_step(
         pytest.raises(JobError, match=words),
         alone_with(job_of(tmp_path, factory, arguments)) as training,
     ):
-        train_step(training, wish=Wish(), at=lambda point: None)
+        train_step(training, wish=Wish(), at=lambda point: None, exchange=Exchange(0, 1, None))
 
 
 def test_one_name_for_what_two_stages_change_differently_is_refused(users_models, tmp_path):

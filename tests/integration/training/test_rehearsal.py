@@ -14,6 +14,7 @@ from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import init_device_mesh
 
 from tests.integration.training.jobs import write_job
+from trainer.checkpoint.exchange import Exchange
 from trainer.data import open_batches
 from trainer.job import Job, load
 from trainer.models.factory import build_spec
@@ -32,7 +33,8 @@ def one_step(job: Job) -> None:
         spec, batches = build_spec(job), open_batches(job, pieces=job.pieces())
         training = Training(job, spec, batches, mesh, CPU, pieces=job.pieces(), generation=1)
         training.initialize(spec)
-        train_step(training, wish=Wish(), at=lambda point: None)
+        exchange = Exchange(0, 1, None)
+        train_step(training, wish=Wish(), at=lambda point: None, exchange=exchange)
     finally:
         dist.destroy_process_group()
 

@@ -64,7 +64,7 @@ class PlainSeat(Seat):
         self.mesh = init_device_mesh(
             self.device.type, (self.size,), mesh_dim_names=tuple(self.place.dims)
         )
-        self.exchange = Exchange(self.rank, self.size, self.group)
+        self.exchange = Exchange(self.rank, self.size, self.group, stands=self.check)
 
     def left(self, error: Exception, version: int) -> Left | None:
         """There is no other generation to go on in."""

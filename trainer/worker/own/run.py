@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from trainer.errors import GenerationOver, JobError
 from trainer.worker.custody import Custody
+from trainer.worker.own.launched import Launched, any_since, launched
 from trainer.worker.own.state import OwnState, Stateful
 from trainer.worker.own.tally import Share, Tally, count
 from trainer.worker.points import Points
@@ -51,6 +52,7 @@ class Run:
         self._loss: Tensor | float | None = None
         self._inside = False
         self._tally: Tally | None = None
+        self._committed: Launched = []
         self._began = time.perf_counter()
 
     def state(
@@ -138,11 +140,13 @@ class Run:
     def _commit(self, kept: _Kept) -> None:
         """Return once it is known that every rank has whole gradients; see program.py."""
         seat, state = self._seat, kept.state
+        # A collective that was cut may have left anything in the gradients, and raised nothing.
+        seat.exchange.settle()
         kept.points("gradients")
         loss = None if self._loss is None else float(self._loss)
         share = Share(loss=loss, tokens=self._logged.tokens)
         try:
-            tally = count(share, seat.wish(), seat.device)
+            tally = count(share, seat.wish(), seat.exchange)
         except Exception as error:
             left = seat.left(error, state.version)
             if left is None:
@@ -152,12 +156,16 @@ class Run:
         # What was being copied while the step computed is about to change.
         kept.custody.land()
         self._tally = tally
+        self._committed = launched()
         state.torn = True
 
     def _end_step(self, kept: _Kept, total: int) -> None:
         state, custody, seat = kept.state, kept.custody, self._seat
         if self._tally is None:
             self._commit(kept)
+        elif any_since(self._committed):
+            # One that was cut may have left anything in the state: it stays torn then.
+            seat.exchange.settle()
         tally, self._tally = self._tally, None
         assert tally is not None
         state.settle(state.version + 1, made_in=seat.generation)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.distributed as dist
-
+from trainer.checkpoint.exchange import Exchange
+from trainer.exact import sum_of, whole_numbers
 from trainer.worker.ballot import Wish
 
 
@@ -32,19 +31,20 @@ class Tally:
     save: bool = False
 
 
-def count(share: Share, wish: Wish, device: torch.device) -> Tally:
-    """Collective over the world."""
-    losses = 0 if share.loss is None else 1
-    numbers = torch.tensor(
-        [share.loss or 0.0, losses, share.tokens, wish.leave, wish.save],
-        dtype=torch.float64,
-        device=device,
+def count(share: Share, wish: Wish, exchange: Exchange) -> Tally:
+    """Collective over the world. Raises what the exchange raises where it can't be believed."""
+    losses, tokens, leaving, saving, *loss = exchange.sum(
+        [
+            share.loss is not None,
+            int(share.tokens),
+            wish.leave,
+            wish.save,
+            *whole_numbers(share.loss or 0.0),
+        ]
     )
-    dist.all_reduce(numbers)
-    loss, losses, tokens, leaving, saving = numbers.tolist()
     return Tally(
-        loss=loss / losses if losses else None,
-        tokens=int(tokens),
+        loss=sum_of(loss) / losses if losses else None,
+        tokens=tokens,
         leave=leaving > 0,
         save=saving > 0,
     )
