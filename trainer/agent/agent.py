@@ -276,16 +276,17 @@ class Agent:
 
     def _signalled(self, number: int, at: float) -> None:
         name = signal_name(number)
+        # What is to be done comes before what is to be shown, as the console may be gone.
         match self._signals.hear(at):
             case Urgency.IN_ORDER:
                 how = "ending already" if self._state.ending else "leaving in order"
                 later = f"once more, {SAME_NOTICE_SECONDS:g} s later or more, ends at once"
-                self._record.notice(f"{name}: {how}; {later}")
                 self._drain(f"{name} at {self._name.name}", number)
+                self._record.notice(f"{name}: {how}; {later}")
             case Urgency.AT_ONCE:
-                self._record.notice(f"{name} again: ending at once")
                 self._hurried.set()
                 self._inbox.put(facts.Hurry())
+                self._record.notice(f"{name} again: ending at once")
             case Urgency.NOTHING_MORE:
                 pass
 
@@ -296,8 +297,8 @@ class Agent:
     async def _look_for_notice(self) -> None:
         if self._launch.probe is not None:
             reason = await notice(self._launch.probe)
-            self._record.notice(f"{reason}: leaving in order")
             self._drain(reason)
+            self._record.notice(f"{reason}: leaving in order")
 
     async def _look_for_ends(self) -> None:
         """Find in the run directory that the run is over, where no service is there to say it."""

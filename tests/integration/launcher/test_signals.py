@@ -356,6 +356,16 @@ def test_what_nohup_ignores_stays_ignored(launcher: Launcher) -> None:
     assert "SIGHUP" not in ended.err
 
 
+def test_a_notice_is_taken_where_no_line_can_be_shown(launcher: Launcher) -> None:
+    (launcher.folder / "saves.py").write_text(SAVES)
+    onto_a_full_disk = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh"]
+    agent = launcher.start([*onto_a_full_disk, *REMESH, "run", "saves.py"])
+    wait_for((launcher.folder / "ready").exists, "the script waits")
+    agent.terminate()
+    launcher.end(agent)
+    assert (launcher.folder / "saved").exists()
+
+
 def test_a_script_is_born_with_the_signals_of_any_other_program(launcher: Launcher) -> None:
     """Python ignores SIGPIPE for itself: `yes | head` would complain in a script's children."""
     fields = ("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
