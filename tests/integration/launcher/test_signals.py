@@ -83,7 +83,8 @@ def ranks(root: Path, generation: int) -> dict[int, psutil.Process]:
 def check_left_in_order(ended: Ended, root: Path) -> int:
     """It left with all of its steps, and began nothing after the notice. Returns the last step."""
     assert ended.code == 75, ended.err
-    assert "Traceback" not in ended.err
+    # Before the notice ranks may have been killed, of which their loaders complain.
+    assert "Traceback" not in ended.err.partition("leaving in order")[2], ended.err
     last = steps(root)[-1]
     assert committed(root)[0] == last
     names = [e["event"] for e in events(root, "generation.begin", "worker.begin", "node.drain")]
