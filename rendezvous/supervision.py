@@ -1,9 +1,10 @@
-"""Threads and tasks of which none ends unheard.
+"""Threads, tasks and timers of which none ends unheard.
 
-Python lets a thread or a task end by an exception while everything else goes on as if it still
-worked: beats that nobody sends any more, a port that nobody listens at. So what runs beside the
-main flow says by `failed` what follows from its failure: the exception is logged with its
-traceback, and given to `failed`.
+Python lets a thread, a task or a timer's call end by an exception while everything else goes on as
+if it still worked: beats that nobody sends any more, a port that nobody listens at. So whatever
+runs beside the main flow is started here, and says by `failed` what follows from its failure: the
+exception is logged with its traceback, and given to `failed`. A test holds that nothing else
+starts such a thing by itself.
 
 `trainer.supervision` is this file by a link, for the reason in `rendezvous.outside`.
 """
@@ -28,6 +29,10 @@ log = logging.getLogger(__name__)
 
 def awaited(_error: Exception) -> None:
     """For a task whose owner awaits it, and hears its failure so: nothing more follows."""
+
+
+def logged(_error: Exception) -> None:
+    """Nothing follows but the words in the log: whoever comes next starts afresh."""
 
 
 def guarded(call: Callable[..., object], *, name: str, failed: Failed) -> Callable[..., None]:
@@ -70,6 +75,35 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str, failed: Failed) 
     return task
 
 
+async def for_good(
+    body: Callable[[], Coroutine[Any, Any, object]], *, name: str, pause: float
+) -> None:
+    """Run what never ends by itself; where it fails, begin it again after `pause` seconds."""
+    while True:
+        try:
+            await body()
+            return
+        except Exception:
+            log.exception("%s failed, and begins again", name)
+        await asyncio.sleep(pause)
+
+
+def call_later(
+    seconds: float, call: Callable[..., object], *arguments: object, failed: Failed
+) -> asyncio.TimerHandle:
+    """As the running loop's `call_later`."""
+    loop = asyncio.get_running_loop()
+    return call_at(loop.time() + seconds, call, *arguments, failed=failed)
+
+
+def call_at(
+    when: float, call: Callable[..., object], *arguments: object, failed: Failed
+) -> asyncio.TimerHandle:
+    """As the running loop's `call_at`."""
+    body = guarded(call, name=getattr(call, "__qualname__", "a timer"), failed=failed)
+    return asyncio.get_running_loop().call_at(when, body, *arguments)
+
+
 class ThreadPool:
     """A few threads for calls that block. A context, at whose end all that was begun is done."""
 
@@ -108,9 +142,10 @@ class ThreadPool:
 
 
 def in_threads(call: Callable[[S], T], items: Iterable[S], *, threads: int) -> list[T]:
-    """`call` of each item, by so many threads at once; returns when all are done.
+    """`call` of each item, by so many threads at once; returns when nothing is on its way any more.
 
-    Raises what the first of them, in the order of the items, has raised.
+    Raises what the first of them, in the order of the items, has raised; what has not been begun
+    then never is.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(call, items))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from rendezvous.supervision import start_task
+
 AT_ONCE = 32
 
 
@@ -24,8 +26,16 @@ class Door:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         if self._usher is None:
-            self._usher = asyncio.create_task(self._ush(), name="door")
+            self._usher = start_task(self._ush(), name="door", failed=self._turn_away)
         await turn
+
+    def _turn_away(self, error: Exception) -> None:
+        """Nobody waits for good where nobody lets in."""
+        self._usher = None
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_exception(error)
 
     async def _ush(self) -> None:
         while self._queue:

@@ -15,10 +15,13 @@ from rendezvous.service.metrics import Metrics
 from rendezvous.service.outbox import Outbox
 from rendezvous.service.records import encode_record, job_key
 from rendezvous.store import Leadership, Put
+from rendezvous.supervision import call_at, call_later, start_task
 
 log = logging.getLogger(__name__)
 
 PAUSE_WHEN_REFUSED = 1.0
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds to the next try of a tick that failed by a fault of ours."""
 
 
 class Keeper:
@@ -78,7 +81,9 @@ class Keeper:
         while self._waiting:
             action = self._waiting.popleft()
             if isinstance(action, Write):
-                self._writing = asyncio.create_task(self._write(action.record))
+                self._writing = start_task(
+                    self._write(action.record), name="a job's record", failed=self._write_failed
+                )
                 return
             self._speak(action)
 
@@ -116,6 +121,12 @@ class Keeper:
             self._writing = None
         self._advance()
 
+    def _write_failed(self, error: Exception) -> None:
+        """As where another leads already: whoever leads next begins with what is stored."""
+        self._over = True
+        self._waiting.clear()
+        self._leadership.give_up(f"job {self.job.run_id} can't be stored: {error!r}")
+
     def _newest(self, record: Record) -> Record:
         """What waits behind holds all that is before it: one write does for all of them."""
         for action in self._waiting:
@@ -132,8 +143,14 @@ class Keeper:
             if self._timer.when() <= deadline:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._tick)
+        self._timer = call_at(deadline, self._tick, failed=self._tick_failed)
 
     def _tick(self) -> None:
         self._timer = None
         self.run(self.job.tick)
+
+    def _tick_failed(self, _error: Exception) -> None:
+        """Without its ticks the job would hear of no lost node any more."""
+        if not self._over and self._timer is None:
+            pause = PAUSE_AFTER_FAILURE
+            self._timer = call_later(pause, self._tick, failed=self._tick_failed)

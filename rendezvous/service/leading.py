@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from rendezvous.errors import StoreError
 from rendezvous.service.records import LEADER, LeaderRecord
 from rendezvous.store import Changes, Entry, Leadership, Snapshot, Store, elect, follow
+from rendezvous.supervision import awaited, for_good, logged, start_task
 
 log = logging.getLogger(__name__)
 
 PAUSE_AFTER_ERROR = 0.5
 
-Lead = Callable[[Leadership], Awaitable[None]]
+Lead = Callable[[Leadership], Coroutine[Any, Any, None]]
 
 
 class Candidate:
@@ -33,14 +35,20 @@ class Candidate:
 
     @asynccontextmanager
     async def standing(self) -> AsyncIterator[None]:
-        self._standing = asyncio.create_task(self._stand(), name="election")
-        following = asyncio.create_task(self._follow(), name="who leads")
+        self._standing = self._for_good(self._stand, "election")
+        following = self._for_good(self._follow, "who leads")
         try:
             yield
         finally:
             await self.withdraw()
             following.cancel()
             await asyncio.wait([following])
+
+    def _for_good(
+        self, body: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> asyncio.Task[None]:
+        lasting = for_good(body, name=name, pause=PAUSE_AFTER_ERROR)
+        return start_task(lasting, name=name, failed=awaited)
 
     async def withdraw(self) -> None:
         """Stop leading, or standing; the next one is let in at once."""
@@ -71,8 +79,8 @@ class Candidate:
                 await asyncio.sleep(PAUSE_AFTER_ERROR)
                 continue
             log.info("leading, with token %d", leadership.token)
-            leading = asyncio.ensure_future(self._lead(leadership))
-            lost = asyncio.create_task(leadership.lost())
+            leading = start_task(self._lead(leadership), name="leading", failed=logged)
+            lost = start_task(leadership.lost(), name="end of the leadership", failed=awaited)
             try:
                 await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)
                 log.warning(

@@ -22,6 +22,7 @@ from rendezvous.service.outbox import Outbox
 from rendezvous.service.pace import pulse_interval
 from rendezvous.service.records import JOBS, decode_record, job_key, run_id_of
 from rendezvous.store import Delete, Leadership, Store
+from rendezvous.supervision import logged, start_task
 from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -215,7 +216,9 @@ class Service:
             if not isinstance(opened, Keeper):
                 await write(opened.SerializeToString())
                 return
-            reader = asyncio.create_task(self._hear(stream, outbox, opened, read))
+            reader = start_task(
+                self._hear(stream, outbox, opened, read), name="an agent", failed=logged
+            )
             while (message := await outbox.take()) is not None:
                 if len(message) < LARGE_MESSAGE:
                     await write(message)

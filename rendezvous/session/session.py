@@ -24,6 +24,7 @@ from rendezvous.session.channels import Channels
 from rendezvous.session.events import SessionEvent
 from rendezvous.session.identity import NodeIdentity
 from rendezvous.session.protocol import SessionProtocol
+from rendezvous.supervision import awaited, call_later, start_task
 from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -87,7 +88,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Session:
-        self._task = asyncio.create_task(self._attend_for_good(), name="rendezvous session")
+        self._task = start_task(self._attend_for_good(), name="rendezvous session", failed=awaited)
         return self
 
     async def __aexit__(
@@ -247,7 +248,8 @@ class Session:
         now = time.monotonic()
         self._outgoing.clear()
         self._outgoing.extend(m.SerializeToString() for m in self._protocol.opening(now))
-        writer = asyncio.create_task(self._write(call))
+        # A stream that can't be written to, or has no beat, is given up for the next one.
+        writer = start_task(self._write(call), name="reports", failed=lambda _error: call.cancel())
         self._beat_next(call)
         try:
             while not self._protocol.over:
@@ -290,7 +292,9 @@ class Session:
 
     def _beat_next(self, call: _Call) -> None:
         due = time.monotonic() + self._beat
-        self._timer = asyncio.get_running_loop().call_later(self._beat, self._beat_now, call, due)
+        self._timer = call_later(
+            self._beat, self._beat_now, call, due, failed=lambda _error: call.cancel()
+        )
 
     def _beat_now(self, call: _Call, due: float) -> None:
         """Beat, and give up a service that is silent, even one that takes nothing any more."""

@@ -25,6 +25,7 @@ from rendezvous.store.port import Store
 from rendezvous.store.renewal import PAUSE, LoopRenewal, Renewal, ThreadRenewal
 from rendezvous.store.tenure import Tenure
 from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
+from rendezvous.supervision import start_task
 
 
 async def elect(
@@ -97,7 +98,11 @@ class Leadership:
         self._writes = 0
         self._writing = asyncio.Lock()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._renewing = asyncio.create_task(self._renew(), name=f"leadership of {key}")
+        self._renewing = start_task(
+            self._renew(),
+            name=f"leadership of {key}",
+            failed=lambda error: self._lose(f"its lease can't be renewed: {error!r}"),
+        )
 
     @property
     def held(self) -> bool:
@@ -147,6 +152,10 @@ class Leadership:
         self._lose("resigned")
         with suppress(StoreError):
             await self._store.revoke(self._lease)
+
+    def give_up(self, reason: str) -> None:
+        """Lead no longer; who waits for the end of this leadership resigns."""
+        self._lose(reason)
 
     async def _attempt(
         self, mark: bytes, writes: Sequence[Write], guards: Sequence[Guard]

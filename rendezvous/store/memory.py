@@ -28,6 +28,7 @@ from rendezvous.store.values import (
     Snapshot,
     Write,
 )
+from rendezvous.supervision import call_later, logged
 
 HISTORY = 10_000
 
@@ -181,7 +182,7 @@ class MemoryStore:
             self._leases[entry.lease].keys.discard(entry.key)
 
     def _timer(self, lease: int, ttl: float) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(ttl, self._end_lease, lease)
+        return call_later(ttl, self._end_lease, lease, failed=logged)
 
     def _end_lease(self, lease: int) -> None:
         with suppress(LeaseLost):

@@ -16,6 +16,7 @@ from typing import Protocol
 from rendezvous.errors import LeaseLost, StoreError
 from rendezvous.store.port import Renewer, Store
 from rendezvous.store.tenure import Tenure
+from rendezvous.supervision import start_thread
 
 PAUSE = (0.05, 0.25)
 SIGN_OF_LIFE = 0.1
@@ -84,8 +85,7 @@ class ThreadRenewal:
         self._failure = ""
 
     async def run(self) -> str:
-        thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-        thread.start()
+        thread = start_thread(self._renew, name="lease", failed=self._renewal_failed)
         try:
             while thread.is_alive():
                 self._alive = time.monotonic()
@@ -99,6 +99,9 @@ class ThreadRenewal:
             self._failure = self._renew_until_it_fails()
         finally:
             self._renewer.close()
+
+    def _renewal_failed(self, error: Exception) -> None:
+        self._failure = f"it can't be renewed: {error!r}"
 
     def _renew_until_it_fails(self) -> str:
         while not self._stop.wait(max(0.0, self.tenure.renew_at - time.monotonic())):

@@ -11,6 +11,7 @@ from torch._C._distributed_c10d import TCPStore
 from rendezvous.errors import RendezvousError
 from rendezvous.generation import Generation
 from rendezvous.session import DrainAsked, GenerationBegan, NodeIdentity, Operator, Session
+from rendezvous.supervision import awaited, start_task
 from rendezvous.torchrun.progress import Departure, Progress
 from rendezvous.torchrun.service_settings import ServiceSettings
 from rendezvous.torchrun.stores import Served, serve
@@ -145,7 +146,7 @@ class Attendance:
             security=settings.security,
         )
         self._session = await session.__aenter__()
-        self._listener = asyncio.create_task(self._listen(session), name="session events")
+        self._listener = start_task(self._listen(session), name="session events", failed=awaited)
 
     def _serve_next(self) -> str:
         served: Served = serve(self._settings.address, timeout=self._settings.read_timeout)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from rendezvous.errors import StoreError
 from rendezvous.store import Leadership, Put, Snapshot, Store, elect, follow
+from rendezvous.supervision import awaited, start_task
 from rendezvous.torchrun.records import Keys, Table, encode_end, encode_round
 from rendezvous.torchrun.rounds import End, Publish, Terms, Wait, decide
 
@@ -52,9 +53,9 @@ class Conductor:
         self._told = ""
 
     async def run(self) -> None:
-        following = asyncio.create_task(self._follow())
-        deciding = asyncio.create_task(self._decide())
-        lost = asyncio.create_task(self._leadership.lost())
+        following = start_task(self._follow(), name="agents", failed=awaited)
+        deciding = start_task(self._decide(), name="decisions", failed=awaited)
+        lost = start_task(self._leadership.lost(), name="end of the leadership", failed=awaited)
         tasks = {following, deciding, lost}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any
 
 from rendezvous.errors import LeaseLost, OutcomeUnknown, StoreError, StoreUnavailable
 from rendezvous.store import Guard, Put, Snapshot, Store, follow
+from rendezvous.supervision import awaited, for_good, start_task
 from rendezvous.torchrun.conductor import stand_and_conduct
 from rendezvous.torchrun.records import Keys, Table, encode, encode_node, encode_round
 from rendezvous.torchrun.rounds import Round, Terms
@@ -45,13 +49,21 @@ class Member:
     def begin(self) -> None:
         """Follow the rounds, keep the lease, and conduct when no other does; until `leave`."""
         if not self._tasks:
-            conduct = stand_and_conduct(
-                self._store, self._keys, self._terms, node=self.node, ttl=self._ttl
-            )
+            bodies: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                "rounds": self._follow,
+                "lease": self._stay_alive,
+                "conductor": partial(
+                    stand_and_conduct,
+                    self._store,
+                    self._keys,
+                    self._terms,
+                    node=self.node,
+                    ttl=self._ttl,
+                ),
+            }
             self._tasks = [
-                asyncio.create_task(self._follow(), name="rounds"),
-                asyncio.create_task(self._stay_alive(), name="lease"),
-                asyncio.create_task(conduct, name="conductor"),
+                start_task(for_good(body, name=name, pause=PAUSE), name=name, failed=awaited)
+                for name, body in bodies.items()
             ]
 
     async def join(self, endpoint: str, *, timeout: float) -> Round:

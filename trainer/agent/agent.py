@@ -12,12 +12,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
-from rendezvous.membership import JobSpec
 from rendezvous.session.events import (
     Disconnected,
     DrainAsked,
@@ -30,7 +29,6 @@ from rendezvous.session.events import (
     SessionEvent,
     Spare,
 )
-from rendezvous.timeouts import Timeouts
 from trainer.agent import actions as act
 from trainer.agent import facts
 from trainer.agent.actions import Action
@@ -40,6 +38,7 @@ from trainer.agent.failure import Failure
 from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
 from trainer.agent.identity import NodeName
+from trainer.agent.inbox import Inbox
 from trainer.agent.inquest import failure_of, last_words
 from trainer.agent.keeping import Keeping
 from trainer.agent.launch import Launch, Loop
@@ -54,18 +53,18 @@ from trainer.agent.leaving import (
     Urgency,
     ends_of,
 )
+from trainer.agent.policy import policy_of
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
-from trainer.agent.slot import Policy
 from trainer.agent.state import AgentState
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.unsaved import Unsaved, account
 from trainer.errors import JobError
 from trainer.signals import LISTENER, signal_name
-from trainer.supervision import awaited, start_task
+from trainer.supervision import awaited, call_later, guarded, start_task
 from trainer.telemetry import Progress, RunDirectory
 from trainer.telemetry.endings import NodeEnd, read_ends, run_end
 
@@ -95,36 +94,18 @@ class Outcome:
     unsaved: str = ""
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """Facts in the order in which they were heard."""
-
-    queue: asyncio.Queue[Fact] = field(default_factory=asyncio.Queue)
-
-    def put(self, fact: Fact) -> None:
-        self.queue.put_nowait(fact)
-
-    async def get(self, timeout: float) -> Fact:
-        """The next fact, or a `Tick` when none came within `timeout` seconds."""
-        try:
-            async with asyncio.timeout(max(0.0, timeout)):
-                return await self.queue.get()
-        except TimeoutError:
-            return facts.Tick()
-
-
 class Agent:
     """Runs one `Launch` to its end."""
 
     def __init__(self, launch: Launch, directory: RunDirectory) -> None:
         self._launch = launch
         self._directory = directory
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._name = NodeName(launch.run_id, launch.node)
         loop = launch.workers if isinstance(launch.workers, Loop) else None
         # Where the workers' own output is shown, the progress goes beside it.
         alone = loop is not None and not loop.own
-        self._state = AgentState(self._name.name, launch.slots, _policy(launch))
+        self._state = AgentState(self._name.name, launch.slots, policy_of(launch))
         self._attendance = Attendance(launch, self._name.name)
         progress = Progress(
             sys.stdout if alone else sys.stderr,
@@ -132,7 +113,13 @@ class Agent:
             live=alone,
         )
         self._record = Record(launch, directory, self._name.name, self._attendance.host, progress)
-        self._hands = Hands(launch, directory, ended=self._worker_ended, heard=self._worker_said)
+        self._hands = Hands(
+            launch,
+            directory,
+            ended=self._worker_ended,
+            heard=self._worker_said,
+            failed=self._broke,
+        )
         self._keeping: Keeping | None = None
         self._foresight = Foresight(launch.plan, directory.plans) if launch.plan else None
         self._ready_file = ReadyFile.named_in(os.environ)
@@ -152,12 +139,15 @@ class Agent:
         self._unsaved = ""
         """What was to be saved and is not, as the last line says it."""
         self._outcome: Outcome | None = None
+        self._fault: Exception | None = None
+        """What ended something that this agent can't do without."""
 
     async def run(self) -> Outcome:
         """Returns when every worker has ended. Raises JobError when it can't begin."""
         loop = asyncio.get_running_loop()
-        LISTENER.attach(lambda *heard: loop.call_soon_threadsafe(self._signalled, *heard))
-        looking = asyncio.create_task(self._look_for_notice(), name="probe")
+        signalled = guarded(self._signalled, name="a signal", failed=self._broke)
+        LISTENER.attach(lambda *heard: loop.call_soon_threadsafe(signalled, *heard))
+        looking = start_task(self._look_for_notice(), name="probe", failed=awaited)
         wondering = start_task(self._look_for_ends(), name="others' ends", failed=awaited)
         try:
             if isinstance(self._launch.workers, Loop):
@@ -167,11 +157,13 @@ class Agent:
                 hearing: asyncio.Task[None] | None = None
                 while self._outcome is None:
                     if hearing is None and self._state.ready and not self._state.ending:
-                        hearing = asyncio.create_task(self._hear(), name="session events")
+                        hearing = start_task(self._hear(), name="session events", failed=awaited)
                     await self._turn()
                     for task in (hearing, looking, wondering, self._settling):
                         if task is not None and task.done():
                             task.result()
+                    if self._fault is not None:
+                        raise self._fault
                 if hearing is not None:
                     hearing.cancel()
                 await self._attendance.leave(self._outcome.reason)
@@ -208,6 +200,11 @@ class Agent:
         self._ready_file.set(self._state.inside_generation and not self._state.ending)
         if self._record.flush_status(self._word(), self._hands.workers()):
             self._attendance.report({"state": self._word(), "step": str(self._record.step)})
+
+    def _broke(self, error: Exception) -> None:
+        """Something that runs beside the main flow has failed, and nothing goes on without it."""
+        self._fault = self._fault or error
+        self._inbox.put(facts.Tick())
 
     # Hearing
 
@@ -267,7 +264,7 @@ class Agent:
         """Shown once, and only when it is still so a moment later."""
         if text != self._waiting:
             self._waiting = text
-            asyncio.get_running_loop().call_later(WAIT_NOTICE_SECONDS, self._still_waiting, text)
+            call_later(WAIT_NOTICE_SECONDS, self._still_waiting, text, failed=self._broke)
 
     def _still_waiting(self, text: str) -> None:
         if text == self._waiting and not self._state.ending:
@@ -395,9 +392,7 @@ class Agent:
             self._worker_gone(worker, how)
         else:
             # Who signals every process of a run means us too, and may come to us last.
-            asyncio.get_running_loop().call_later(
-                SAME_MOMENT_SECONDS, self._worker_gone, worker, how
-            )
+            call_later(SAME_MOMENT_SECONDS, self._worker_gone, worker, how, failed=self._broke)
 
     def _worker_gone(self, worker: Worker, how: Exit) -> None:
         said, error = "", ""
@@ -523,8 +518,10 @@ class Agent:
         """Nobody goes on with this node's state: what is staged of it goes to storage."""
         if self._keeping is None:
             return
-        saving = asyncio.ensure_future(asyncio.to_thread(self._keeping.salvage))
-        hurried = asyncio.create_task(self._hurried.wait())
+        saving = start_task(
+            asyncio.to_thread(self._keeping.salvage), name="salvage", failed=awaited
+        )
+        hurried = start_task(self._hurried.wait(), name="hurry", failed=awaited)
         await asyncio.wait({saving, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         self._keeping.give_up()
@@ -571,32 +568,6 @@ class Agent:
         if state.waiting:
             return "waiting"
         return "running" if state.member else "spare"
-
-
-def _policy(launch: Launch) -> Policy:
-    asked = launch.membership
-    restart_seconds = float(asked.options.get("wait", JobSpec().wait))
-    last_word_seconds = Timeouts().last_word
-    if isinstance(launch.workers, Loop):
-        return Policy(
-            persistent=True,
-            own=launch.workers.own,
-            standby=launch.workers.standby,
-            stop_seconds=launch.drain_seconds,
-            interrupt_seconds=launch.workers.interrupt_seconds,
-            hang_seconds=launch.workers.hang_seconds,
-            last_word_seconds=last_word_seconds,
-            restart_seconds=restart_seconds,
-            max_restarts=asked.max_restarts,
-        )
-    return Policy(
-        persistent=False,
-        interrupt_seconds=launch.shutdown_seconds,
-        quit_seconds=launch.shutdown_seconds,
-        last_word_seconds=last_word_seconds,
-        restart_seconds=restart_seconds,
-        max_restarts=asked.max_restarts,
-    )
 
 
 async def run_agent(launch: Launch, directory: RunDirectory) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
+from trainer.supervision import logged, start_thread
 from trainer.telemetry.files import replace_json
+
+log = logging.getLogger(__name__)
 
 IDLE_SHARE = 9.0
 """For each second of planning, so many in which the agent has its processor for itself."""
@@ -30,9 +34,8 @@ class Foresight:
         """The generation runs: plan for the loss of each of its nodes, and write `path`."""
         self.end()
         self._over = threading.Event()
-        threading.Thread(
-            target=self._run, args=(generation, self._over), name="foresight", daemon=True
-        ).start()
+        # Nothing depends on the plans: without them `status` has less to tell.
+        start_thread(self._run, generation, self._over, name="foresight", failed=logged)
 
     def end(self) -> None:
         """What is being planned is of no use any more."""
@@ -46,4 +49,7 @@ class Foresight:
             if over.wait(IDLE_SHARE * (time.perf_counter() - began)):
                 return
         document = {"generation": generation.number, "time": time.time(), "without": plans}
-        replace_json(self._path, document)
+        try:
+            replace_json(self._path, document)
+        except OSError as error:
+            log.warning("%s can't be written: %s", self._path, error)

@@ -18,6 +18,7 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.staging import own_directory
 from trainer.rank_environment import RankPosition, without_position
+from trainer.supervision import Failed
 from trainer.telemetry import RunDirectory
 
 SHOW_VARIABLE = "REMESH_SHOW_WORKERS"
@@ -35,11 +36,14 @@ class Hands:
         *,
         ended: Callable[[Worker, Exit], None],
         heard: Callable[[Worker, Message], None],
+        failed: Failed,
     ) -> None:
+        """`failed`: what follows where a worker can't be heard any more."""
         self._launch = launch
         self._directory = directory
         self._ended = ended
         self._heard = heard
+        self._failed = failed
         self._workers: dict[int, Worker] = {}
         self._console = ConsoleWriter()
         self._leaves = {signal.SIGTERM, signal.SIGINT, *launch.signals}
@@ -71,6 +75,7 @@ class Hands:
             env,
             pump,
             ended=self._finish,
+            failed=self._failed,
             heard=self._heard,
             leaves=self._leaves,
         )
@@ -205,7 +210,8 @@ class Hands:
         if store is not None:
             store.release()
         argv = fill_arguments(script.argv, place.local_rank)
-        worker = Worker(number, argv, env, self._pump(place, script.role), ended=self._finish)
+        pump = self._pump(place, script.role)
+        worker = Worker(number, argv, env, pump, ended=self._finish, failed=self._failed)
         worker.error_file = error_file
         self._keep(worker)
         return worker

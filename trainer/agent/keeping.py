@@ -8,7 +8,8 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trainer.checkpoint.writer import BackgroundWriter, Outcome
 from trainer.errors import CheckpointError
 from trainer.names import NODE, named
 from trainer.recovery.buddies import buddy
+from trainer.supervision import ThreadPool, guarded, logged
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Keeping:
         self._ledger = SaveLedger()
         self._saving: dict[tuple[Path, int], Future[Outcome]] = {}
         """By slot, and when it was staged."""
-        self._senders = ThreadPoolExecutor(4, thread_name_prefix="mirror")
+        self._senders = ThreadPool(4, name="mirror")
         self._sending: set[asyncio.Future[None]] = set()
         self._newest: dict[Path, Path] = {}
         self._going: frozenset[str] = frozenset()
@@ -170,9 +172,20 @@ class Keeping:
 
     def _mirror(self, path: Path, endpoint: str | None) -> None:
         if endpoint is not None:
-            sending = self._loop.run_in_executor(self._senders, self._send, path, endpoint)
+            failed = partial(self._not_sent, endpoint)
+            sending = asyncio.wrap_future(
+                self._senders.submit(self._send, path, endpoint, failed=failed)
+            )
             self._sending.add(sending)
-            sending.add_done_callback(self._sending.discard)
+            sending.add_done_callback(self._sent)
+
+    def _sent(self, sending: asyncio.Future[None]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # told already
+
+    def _not_sent(self, endpoint: str, error: Exception) -> None:
+        self._tell("mirror.failed", {"error": str(error), "endpoint": endpoint})
 
     def worker_ended(self, local_rank: int, generation: Generation) -> None:
         """What it had staged without being able to say so is kept all the same."""
@@ -214,7 +227,7 @@ class Keeping:
         self._writer.leave()
         self._writer.close()
         self._server.close()
-        self._senders.shutdown(wait=True, cancel_futures=True)
+        self._senders.close(cancel=True)
         self._shelf.remove()
 
     def _send(self, path: Path, endpoint: str) -> None:
@@ -223,7 +236,7 @@ class Keeping:
                 return
             send_mirror(path, f"{self._node}-{path.parent.name}", endpoint, self._secret)
         except (OSError, CheckpointError) as error:
-            self._tell("mirror.failed", {"error": str(error), "endpoint": endpoint})
+            self._not_sent(endpoint, error)
 
     def _written(self, outcome: Outcome) -> None:
         self._in_loop(self._note, outcome)
@@ -264,4 +277,5 @@ class Keeping:
     def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
         """From any thread; an agent whose loop has ended hears nothing more."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call, *arguments)
+            told = guarded(call, name="news of what is kept", failed=logged)
+            self._loop.call_soon_threadsafe(told, *arguments)

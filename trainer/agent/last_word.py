@@ -20,7 +20,7 @@ NO_ANSWER = "no rendezvous service answered"
 """Why a node that is done ends by itself."""
 OTHERS_SECONDS = 3.0
 """How much longer a node waits that ended well and does not know of the others: one that failed
-beside it ends first, and its word is found in the run directory, which is looked into each second."""
+beside it ends first, and its word is found in the run directory, which is read each second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainer.agent.launch import Stream
+from trainer.supervision import Failed, call_later, guarded, logged, start_thread
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 16
 CONSOLE_CHUNKS = 256
@@ -27,23 +31,32 @@ class ConsoleWriter:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[tuple[Stream, bytes] | None] = queue.Queue(CONSOLE_CHUNKS)
-        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
-        self._thread.start()
+        self._gone = threading.Event()
+        """Nobody writes any more: nobody is to wait until there is room."""
+        self._thread = start_thread(self._run, name="console", failed=self._failed)
 
     @property
     def full(self) -> bool:
-        return self._queue.full()
+        return self._queue.full() and not self._gone.is_set()
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Never blocks; what does not fit is dropped (callers look at `full` before)."""
+        if self._gone.is_set():
+            return
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait((stream, data))
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what is left, for at most `timeout` seconds."""
+        if self._gone.is_set():
+            return
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
             self._thread.join(timeout)
+
+    def _failed(self, _error: Exception) -> None:
+        """The training goes on, and its logs, though nobody sees them here."""
+        self._gone.set()
 
     def _run(self) -> None:
         targets: dict[Stream, BinaryIO] = {
@@ -80,29 +93,36 @@ class Pump:
         self._own: dict[Stream, int] = {}
         self._early: deque[tuple[Stream, bytes]] = deque()
         self._early_bytes = 0
+        self._told = False
+        """Whether it was said that some of the output is not kept."""
         self._lines: dict[Stream, bytes] = {Stream.OUT: b"", Stream.ERR: b""}
         self._pipes: dict[Stream, int] = {}
+        self._failed: Failed = logged
+        """What follows where the output can't be read, as `start` was told."""
         self.child_ends: dict[Stream, int] = {}
         for stream in (Stream.OUT, Stream.ERR):
             self._pipes[stream], self.child_ends[stream] = os.pipe()
             os.set_blocking(self._pipes[stream], False)
 
-    def start(self) -> None:
+    def start(self, failed: Failed) -> None:
         """Close the child's ends (it has them now) and read in the running loop."""
+        self._failed = failed
         for descriptor in self.child_ends.values():
             os.close(descriptor)
         self.child_ends = {}
-        for stream, pipe in self._pipes.items():
-            asyncio.get_running_loop().add_reader(pipe, self._ready, stream)
+        for stream in self._pipes:
+            self._resume(stream)
 
     def tag(self, prefix: str) -> None:
         """What stands before each prefixed line from now on."""
         self._prefix = prefix.encode()
 
     def log_to(self, path: Path) -> None:
-        """From now on into `path`; what came before the first file goes there too."""
+        """From now on into `path`, whose folder is made; what came before the first file goes there
+        too. Raises OSError; then it is kept as what comes before the first file."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._close_files()
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._log = os.open(path, flags, 0o644)
         for stream, suffix in ((Stream.OUT, ".stdout.log"), (Stream.ERR, ".stderr.log")):
             if stream in self._separate:
@@ -132,16 +152,16 @@ class Pump:
         self._close_files()
 
     def _ready(self, stream: Stream) -> None:
-        loop = asyncio.get_running_loop()
         if self._shown and self._console.full:
-            loop.remove_reader(self._pipes[stream])
-            loop.call_later(PAUSE_SECONDS, self._resume, stream)
+            asyncio.get_running_loop().remove_reader(self._pipes[stream])
+            call_later(PAUSE_SECONDS, self._resume, stream, failed=self._failed)
             return
         self._read(stream)
 
     def _resume(self, stream: Stream) -> None:
         if stream in self._pipes:
-            asyncio.get_running_loop().add_reader(self._pipes[stream], self._ready, stream)
+            ready = guarded(self._ready, name="a worker's output", failed=self._failed)
+            asyncio.get_running_loop().add_reader(self._pipes[stream], ready, stream)
 
     def _read(self, stream: Stream) -> bool:
         try:
@@ -166,10 +186,14 @@ class Pump:
             while self._early_bytes - len(self._early[0][1]) >= EARLY_BYTES:
                 self._early_bytes -= len(self._early.popleft()[1])
             return
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._log, data)
             if stream in self._own:
                 os.write(self._own[stream], data)
+        except OSError as error:
+            if not self._told:
+                log.error("a worker's output can't be kept in its log: %s", error)
+            self._told = True
 
     def _close_pipe(self, stream: Stream) -> None:
         pipe = self._pipes.pop(stream, -1)

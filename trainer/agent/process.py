@@ -17,6 +17,7 @@ from pathlib import Path
 from trainer.agent import leash, warden
 from trainer.agent.audience import audience, relatives
 from trainer.signals import SIGNALS_VARIABLE, signal_name, withheld
+from trainer.supervision import Failed, guarded
 
 AGENT_VARIABLE = "REMESH_AGENT"
 AGENT_NICE = -10
@@ -88,7 +89,7 @@ class Process:
         self.pid = self._child.pid
         self._descriptor = os.pidfd_open(self.pid)
 
-    def watch(self, ended: Callable[[Exit], None]) -> None:
+    def watch(self, ended: Callable[[Exit], None], *, failed: Failed) -> None:
         """Call `ended` once in the running loop when the process has ended.
 
         What is left of its process group is killed before the process is reaped, so that the
@@ -102,7 +103,7 @@ class Process:
             self.signal_group(signal.SIGKILL)
             ended(Exit.of(self._child.wait()))
 
-        loop.add_reader(self._descriptor, reap)
+        loop.add_reader(self._descriptor, guarded(reap, name="the end of a worker", failed=failed))
 
     def ask_to_leave(self, number: int) -> None:
         """Signal those of its group that are to hear it; see trainer/agent/audience.py."""

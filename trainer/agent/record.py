@@ -7,6 +7,7 @@ keeper: the agent whose node comes first in the newest generation.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -28,6 +29,8 @@ from trainer.telemetry.progress import mesh_text
 from trainer.telemetry.status import write_part, write_status
 from trainer.telemetry.turn import Turn
 
+log = logging.getLogger(__name__)
+
 STATUS_SECONDS = 0.5
 
 
@@ -43,6 +46,8 @@ class Record:
         self._host = host
         self._progress = progress
         self._pen = Pen()
+        self._turn_missed = False
+        """Whether the turn is to be taken still: it could not be written when it was ours."""
         self._turn = Turn(directory.agents / ".keeper", f"{node} {os.getpid()} {uuid.uuid4().hex}")
         self._events = LineFile(directory.events)
         self._metrics: LineFile | None = None
@@ -155,7 +160,12 @@ class Record:
         if self._metrics is not None:
             self._metrics.close()
         # Taken before the lines are read: from here on nobody adds to them but we.
-        self._turn.take()
+        try:
+            self._turn.take()
+            self._turn_missed = False
+        except OSError as error:
+            log.error("%s can't be written yet: %s", self._directory.root, error)
+            self._turn_missed = True
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
         self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
@@ -301,12 +311,22 @@ class Record:
         """Close the files and leave the last progress line on the screen."""
         self._progress.close()
         self._pen.close()
+        if self._pen.lost:
+            log.error(
+                "the run's record in %s lacks %d entries: %s",
+                self._directory.root,
+                self._pen.lost,
+                self._pen.why,
+            )
         self._events.close()
         if self._metrics is not None:
             self._metrics.close()
 
     def _in_turn(self, write: Callable[..., object], *arguments: object) -> None:
         """Write what has one writer, unless another agent has taken our place unheard."""
+        if self._turn_missed:
+            self._turn.take()
+            self._turn_missed = False
         if self._turn.ours:
             write(*arguments)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import time
@@ -15,6 +16,9 @@ from trainer.agent.output import Pump
 from trainer.agent.process import Exit, Process
 from trainer.channel import CHANNEL_VARIABLE, LineBuffer, Message, Outbox
 from trainer.signals import DUMP_SIGNAL
+from trainer.supervision import Failed, guarded
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 16
 
@@ -33,10 +37,12 @@ class Worker:
         pump: Pump,
         *,
         ended: Callable[[Worker, Exit], None],
+        failed: Failed,
         heard: Callable[[Worker, Message], None] | None = None,
         leaves: Collection[int] = (),
     ) -> None:
-        """With `heard` the process gets a channel; `leaves` are signals that it leaves to us.
+        """With `heard` the process gets a channel; `leaves` are signals that it leaves to us, and
+        `failed` is what follows where it can't be heard any more.
 
         Raises OSError when it can't be started.
         """
@@ -54,6 +60,7 @@ class Worker:
         self.interrupted_at: float | None = None
         self.told: tuple[str, str] | None = None
         self._heard = heard
+        self._failed = failed
         self._buffer = LineBuffer()
         self._channel: socket.socket | None = None
         self._outbox: Outbox | None = None
@@ -75,9 +82,10 @@ class Worker:
         if theirs is not None:
             theirs.close()
         if self._channel is not None:
-            asyncio.get_running_loop().add_reader(self._channel, self._receive)
-        pump.start()
-        self.process.watch(lambda how: self._finish(how, ended))
+            receive = guarded(self._receive, name="a worker's words", failed=failed)
+            asyncio.get_running_loop().add_reader(self._channel, receive)
+        pump.start(failed)
+        self.process.watch(lambda how: self._finish(how, ended), failed=failed)
 
     @property
     def pid(self) -> int:
@@ -93,7 +101,10 @@ class Worker:
         self.generation, self.rank, self.local_rank, self.log = generation, rank, local_rank, log
         self.interrupted_at = None
         self.told = None
-        self.pump.log_to(log)
+        try:
+            self.pump.log_to(log)
+        except OSError as error:
+            logger.error("rank %d has no log file, and goes on without: %s", rank, error)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Never blocks. A worker that is gone or does not read is noticed by its end."""
@@ -112,7 +123,8 @@ class Worker:
         if sent:
             loop.remove_writer(self._channel)
         else:
-            loop.add_writer(self._channel, self._flush)
+            flush = guarded(self._flush, name="words to a worker", failed=self._failed)
+            loop.add_writer(self._channel, flush)
 
     def interrupt(self, number: int) -> None:
         """Have it leave by a signal."""

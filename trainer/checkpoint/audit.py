@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from trainer.checkpoint.manifest import Chunk, Manifest
 from trainer.checkpoint.store import Store
 from trainer.checkpoint.transfer import SLAB_BYTES, check_file, read_blocks
 from trainer.errors import CheckpointDamaged
+from trainer.supervision import in_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,9 @@ def audit(
             progress(len(data))
         return []
 
-    with ThreadPoolExecutor(threads) as pool:
-        headers = [
-            d for index in range(len(manifest.files)) for d in _header(store, manifest, index)
-        ]
-        return headers + [damage for found in pool.map(check, chunks) for damage in found]
+    headers = [d for index in range(len(manifest.files)) for d in _header(store, manifest, index)]
+    checked = in_threads(check, chunks, threads=threads)
+    return headers + [damage for found in checked for damage in found]
 
 
 def _header(store: Store, manifest: Manifest, index: int) -> list[Damage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from trainer.checkpoint.receipt import rows
 from trainer.checkpoint.staging import FORMAT, Slot
 from trainer.checkpoint.tensors import Bytes, LocalTensor, in_place
 from trainer.errors import CheckpointError
+from trainer.supervision import start_thread
 
 JSON = Any
 REST_ALIGNMENT = 64
@@ -39,10 +39,8 @@ class Staged:
         self._path: Path | None = None
         self._fault: BaseException | None = None
         self._copy = copy
-        self._thread = threading.Thread(target=self._run, name="stage", daemon=True)
-        if overlap:
-            self._thread.start()
-        else:
+        self._thread = start_thread(self._run, name="stage", failed=self._fail) if overlap else None
+        if not overlap:
             self._run()
 
     def _run(self) -> None:
@@ -51,9 +49,12 @@ class Staged:
         except (RuntimeError, OSError, CheckpointError) as error:
             self._fault = error
 
+    def _fail(self, error: Exception) -> None:
+        self._fault = error
+
     def wait(self) -> Path:
         """The path of the description, for the agent. Raises what the copy raised."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
         if self._fault is not None:
             raise self._fault

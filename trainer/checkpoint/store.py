@@ -13,11 +13,12 @@ import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from trainer.supervision import in_threads
 
 Buffer = bytes | bytearray | memoryview
 Arrived = Callable[[memoryview], None]
@@ -217,9 +218,7 @@ def write_direct(path: Path, view: memoryview, position: int) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     try:
-        with ThreadPoolExecutor(DIRECT_THREADS) as pool:
-            for _ in pool.map(write_part, range(0, size, WRITE_BYTES)):
-                pass
+        in_threads(write_part, range(0, size, WRITE_BYTES), threads=DIRECT_THREADS)
     except OSError as error:
         if error.errno == errno.EINVAL:
             return 0

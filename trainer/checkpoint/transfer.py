@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,6 +25,7 @@ from trainer.checkpoint.geometry import Box, contiguous, cut_rows, intersect, sl
 from trainer.checkpoint.manifest import Chunk, Manifest
 from trainer.checkpoint.store import Store
 from trainer.errors import CheckpointDamaged
+from trainer.supervision import in_threads
 
 SLAB_BYTES = 32 << 20
 HEADER_BYTES = 64 << 10
@@ -85,10 +85,8 @@ def read(store: Store, manifest: Manifest, wanted: Iterable[Wanted], *, threads:
         return _read_strided(store, manifest, piece, scratch)
 
     files = sorted({piece.chunk.file for piece in pieces})
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda index: check_file(store, manifest, index), files):
-            pass
-        return sum(pool.map(read_one, pieces))
+    in_threads(lambda index: check_file(store, manifest, index), files, threads=threads)
+    return sum(in_threads(read_one, pieces, threads=threads))
 
 
 def check_file(store: Store, manifest: Manifest, index: int) -> None:

@@ -34,6 +34,9 @@ PATIENCE = 600.0
 """Seconds without another rank's part, of which nobody has said that it will not come."""
 LEAVING_PATIENCE = 10.0
 """The same for an agent that leaves, or as long as its own part has taken."""
+REMEMBERED = 16
+"""Of so many saves it is remembered which ranks have failed: where another node commits them,
+nobody here hears of their end."""
 TURN = 30.0
 """Seconds for which a whole version waits for an earlier one that is still on its way."""
 
@@ -263,6 +266,8 @@ class BackgroundWriter:
             with self._changed:
                 failed = self._failed.setdefault(staged["attempt"], {})
                 failed[staged["rank"]] = reason
+                while len(self._failed) > REMEMBERED:
+                    del self._failed[next(iter(self._failed))]
                 for other in self._saves:
                     if other.pending is not None and other.staged["attempt"] == staged["attempt"]:
                         other.pending.fails(staged["rank"], reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json, replace_json
 from trainer.telemetry.files import replace as replace_text
+
+log = logging.getLogger(__name__)
 
 FAULT_KINDS = "kill, stop, hang, raise, exit, slow, nan, drain, disconnect, agent-kill"
 JOB_SUFFIXES = (".yaml", ".yml")
@@ -192,14 +195,22 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool
             )
         if is_complete(directory, launch):
             return False
-    replace_text(directory.job, launch.job_text)
+    if new or directory.job.read_text(encoding="utf-8") != launch.job_text:
+        try:
+            replace_text(directory.job, launch.job_text)
+        except OSError as error:
+            raise directory.unwritable(error) from error
     began = {
         "directory": str(Path.cwd()),
         "arguments": list(argv),
         "endpoints": list(launch.membership.endpoints),
         "logs": str(directory.logs),
     }
-    replace_json(directory.start, began)
+    try:
+        replace_json(directory.start, began)
+    except OSError as error:
+        # A run that goes on may free the room itself, by the checkpoints that it does not keep.
+        log.warning("%s can't be written: %s", directory.start, error)
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from trainer.deploy.plan import Request
 from trainer.deploy.render import render
 from trainer.deploy.view import View, lines, look, troubles
 from trainer.errors import ClusterRefused, ClusterUnreachable, JobError
+from trainer.supervision import start_thread
 
 Say = Callable[[str], None]
 
@@ -183,9 +183,9 @@ def logs(
         for pod in pods:
             copy(pod)
     else:
-        threads = [threading.Thread(target=copy, args=(pod,), daemon=True) for pod in pods]
-        for thread in threads:
-            thread.start()
+        threads = [
+            start_thread(copy, pod, name=f"logs of {pod}", failed=failures.append) for pod in pods
+        ]
         for thread in threads:
             thread.join()
     if failures:

@@ -15,6 +15,7 @@ agents/<node>.json  each agent's own part of the status
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from trainer.errors import JobError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOOK_SECONDS = 1.0
 """Whoever looks whether a run is held holds it for that moment; a start tries for so long."""
 PAUSE_SECONDS = 0.02
@@ -46,16 +48,12 @@ class RunDirectory:
         self._lock = -1
 
     def log(self, generation: int, rank: int) -> Path:
-        """The output of `rank` in `generation`; the folder is made."""
-        folder = self.logs / f"g{generation}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"rank{rank}.log"
+        """The output of `rank` in `generation`."""
+        return self.logs / f"g{generation}" / f"rank{rank}.log"
 
     def start_log(self, node: str, pid: int) -> Path:
-        """The output of a process that ended before it had a rank; the folder is made."""
-        folder = self.logs / "starting"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{node}-{pid}.log"
+        """The output of a process that ended before it had a rank."""
+        return self.logs / "starting" / f"{node}-{pid}.log"
 
     def create(self) -> bool:
         """Make the folders. True when the run is new, False when it was there before.
@@ -69,11 +67,16 @@ class RunDirectory:
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(f"no right to write in {self.root}")
         except OSError as error:
-            raise JobError(
-                f"the run directory {self.root} can't be written ({error.strerror or error}); "
-                "choose another with run.directory or --run-directory"
-            ) from error
+            raise self.unwritable(error) from error
         return not self.job.exists()
+
+    def unwritable(self, error: OSError) -> JobError:
+        """Why nothing can be begun here, and what mends it."""
+        mended = "free some room there, or choose" if error.errno in NO_ROOM else "choose"
+        return JobError(
+            f"the run directory {self.root} can't be written ({error.strerror or error}); "
+            f"{mended} another with run.directory or --run-directory"
+        )
 
     def lock(self, *, alone: bool) -> None:
         """Hold the run until this process ends.
@@ -81,7 +84,10 @@ class RunDirectory:
         `alone`: no other agent may take part (the membership lives in this process).
         Otherwise several agents share the run. Raises JobError when somebody else holds it.
         """
-        self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self.unwritable(error) from error
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         deadline = time.monotonic() + LOOK_SECONDS
         while not _locks(self._lock, kind):

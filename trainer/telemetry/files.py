@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,8 +14,14 @@ from typing import Any
 def replace(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.rename(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.rename(path)
+    except OSError:
+        # On a full disk it would hold the room that the next try needs.
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def replace_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -34,16 +42,27 @@ class LineFile:
     """A file of JSON lines that several processes append to.
 
     Each line is one `write` to a descriptor opened with O_APPEND, so lines of different
-    writers never mix on a local filesystem.
+    writers never mix on a local filesystem. The file is made with the first line.
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        self._path = path
+        self._descriptor = -1
+        """Of the open file; -1 before the first line, and after the last."""
+        self._cut = False
+        """Whether the last line was cut short: the next one begins anew."""
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line."""
+        """Write one line. Raises OSError where there is no room for all of it."""
+        if self._descriptor < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o644)
         line = json.dumps(record, separators=(", ", ": ")) + "\n"
-        os.write(self._descriptor, line.encode())
+        data = ("\n" * self._cut + line).encode()
+        written = os.write(self._descriptor, data)
+        self._cut = written < len(data)
+        if self._cut:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the descriptor; closing twice does nothing."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.channel import Message, WorkerEnd
+from trainer.supervision import start_thread
 from trainer.worker.ballot import Wish
 from trainer.worker.interrupt import Interruption
 from trainer.worker.saves import SaveReports
@@ -71,7 +72,7 @@ class Inbox:
         self._stop: tuple[int, str] = (0, "")
         """The last generation in which the whole job was to stop, and why."""
         self.saves = SaveReports()
-        threading.Thread(target=self._listen, name="inbox", daemon=True).start()
+        start_thread(self._listen, name="inbox", failed=_orphaned)
 
     def next_order(self) -> Enter | Exit:
         """Block until the agent says what to do next."""
@@ -137,8 +138,7 @@ class Inbox:
                     self.saves.heard(message["version"], whole=bool(message.get("whole")))
                 case "interrupt":
                     self._interrupt(message["generation"], message["reason"])
-        # A worker never outlives its agent: nobody would know that it is there.
-        os._exit(ORPHANED_EXIT_CODE)
+        _orphaned()
 
     def _interrupt(self, generation: int, reason: str) -> None:
         with self._lock:
@@ -146,3 +146,8 @@ class Inbox:
             interruption = self._interruption
         if interruption is not None and interruption.generation <= generation:
             interruption.strike(reason)
+
+
+def _orphaned(_error: Exception | None = None) -> None:
+    """A worker that can't hear its agent ends: nobody would know that it is there."""
+    os._exit(ORPHANED_EXIT_CODE)

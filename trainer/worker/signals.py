@@ -24,6 +24,7 @@ from collections.abc import Collection
 from types import FrameType
 
 from trainer.signals import SIGNALS_VARIABLE
+from trainer.supervision import logged, start_thread
 from trainer.worker import signal_stack
 
 _left: frozenset[int] = frozenset()
@@ -80,9 +81,8 @@ def _guard_forks(numbers: Collection[int]) -> None:
             if signal.getsignal(number) is _do_nothing:
                 asks = number == signal.SIGINT
                 signal.signal(number, signal.default_int_handler if asks else signal.SIG_DFL)
-        threading.Thread(
-            target=_obey_parent, args=(numbers, os.getppid()), name="signals", daemon=True
-        ).start()
+        # Without it the child still ends by what nobody can block.
+        start_thread(_obey_parent, numbers, os.getppid(), name="signals", failed=logged)
 
     os.register_at_fork(
         before=before, after_in_parent=after_in_parent, after_in_child=after_in_child

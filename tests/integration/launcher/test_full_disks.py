@@ -60,6 +60,51 @@ def test_two_are_kept_on_a_disk_for_two_and_a_half(launcher: Launcher) -> None:
     assert len(list((left / "data").iterdir())) == 2
 
 
+def test_a_run_whose_record_has_no_room_goes_on(launcher: Launcher) -> None:
+    """Its checkpoints are elsewhere; a few pages of the run directory's disk are free: what can't
+    be written is said, and the training is done."""
+    described = job(
+        train={"steps": 6},
+        elastic={"nodes": "1"},
+        run={"id": "r"},
+        checkpoint={"every": 3, "directory": str(launcher.folder / "checkpoints")},
+    )
+    (launcher.folder / "job.yaml").write_text(yaml.safe_dump(described))
+    disk = launcher.folder / "runs" / "r"
+    disk.mkdir(parents=True)
+    ended = launcher.end(launcher.start(on_small_disks([*REMESH, "run", "job.yaml"], {disk: "8k"})))
+    assert ended.code == 0, ended.err
+    assert "completed after 6 steps" in ended.out
+    assert "the run's record can't be written: [Errno 28] No space left on device" in ended.err
+    assert "the run's record in " in ended.err
+    assert " entries: [Errno 28] No space left on device" in ended.err
+    assert "Traceback" not in ended.err
+    assert committed(launcher.folder)[0] == 6
+
+
+def test_a_run_that_has_no_room_for_its_job_is_not_begun(launcher: Launcher) -> None:
+    described = job(elastic={"nodes": "1"}, run={"id": "r"})
+    (launcher.folder / "job.yaml").write_text(yaml.safe_dump(described))
+    disk = launcher.folder / "runs" / "r"
+    disk.mkdir(parents=True)
+    full = [
+        "sh",
+        "-c",
+        f"head -c 8192 /dev/zero > '{disk}/other'; exec \"$@\"",
+        "sh",
+        *REMESH,
+        "run",
+        "job.yaml",
+    ]
+    ended = launcher.end(launcher.start(on_small_disks(full, {disk: "8k"})))
+    assert ended.code == 2, ended.err
+    assert ended.err.splitlines()[-1].endswith(
+        f"the run directory {disk} can't be written (No space left on device); free some room "
+        "there, or choose another with run.directory or --run-directory"
+    )
+    assert "Traceback" not in ended.err
+
+
 def crew_of_two(launcher: Launcher, steps: int, size: str) -> tuple[Crew, dict[str, psutil.Popen]]:
     """Nodes a and b, of one rank each, that save every fourth step; what b writes of a checkpoint
     goes to a disk of its own, where a finds nothing of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -99,6 +100,8 @@ def test_the_server_still_serves_after_strangers(tmp_path: Path, server: MirrorS
             stranger.settimeout(30)
             stranger.recv(16)
             stranger.sendall(line)
-            while stranger.recv(100):
-                pass
+            # Who sends more than is read is cut off.
+            with contextlib.suppress(ConnectionError):
+                while stranger.recv(100):
+                    pass
     assert send_mirror(staged(tmp_path / "own"), "a-own-0", server.endpoint, SECRET) == 100

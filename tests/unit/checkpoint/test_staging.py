@@ -97,7 +97,7 @@ def test_the_end_of_a_generation_is_heard_while_storage_is_waited_for(tmp_path: 
         for error in over:
             raise error
 
-    checkpointer = one_rank(tmp_path, check=check)
+    checkpointer = one_rank(tmp_path, stands=check)
     state = {"w": torch.ones(10)}
     staged(checkpointer, 1, state)
     staged(checkpointer, 2, state)

@@ -104,7 +104,13 @@ def test_a_name_that_is_nearly_right_is_suggested(
 
 def write_logs(directory: RunDirectory) -> None:
     for generation, rank, text in ((1, 0, "first\n"), (2, 0, "a\nb\nc\n"), (2, 1, "other\n")):
-        directory.log(generation, rank).write_text(text)
+        write_log(directory, generation, rank, text)
+
+
+def write_log(directory: RunDirectory, generation: int, rank: int, text: str) -> None:
+    path = directory.log(generation, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +142,7 @@ def test_a_log_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixtu
 def test_logs_may_lie_elsewhere(here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     directory = leave_run(here / "a", state="drained")
     elsewhere = RunDirectory(here / "a", logs=here.parent / "logs")
-    elsewhere.log(1, 0).write_text("there\n")
+    write_log(elsewhere, 1, 0, "there\n")
     directory.start.write_text(json.dumps({"logs": str(elsewhere.logs)}))
     assert main(["logs", "a"]) == 0
     assert capfdbinary.readouterr().out == b"there\n"

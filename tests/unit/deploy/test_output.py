@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainer.agent.launch import Stream
 from trainer.agent.output import Pump
+from trainer.supervision import awaited
 
 
 class Console:
@@ -26,7 +27,7 @@ async def test_a_line_is_tagged_with_the_place_its_worker_has_then(tmp_path: Pat
     console = Console()
     pump = Pump(console, shown=Stream.BOTH, prefixed=Stream.BOTH, prefix="[waiting] ")
     out = os.dup(pump.child_ends[Stream.OUT])
-    pump.start()
+    pump.start(awaited)
 
     async def printed(text: str, shown: str) -> None:
         os.write(out, text.encode())

@@ -134,3 +134,15 @@ def test_a_leader_that_can_not_renew_stops_before_its_lease_does() -> None:
         await store.close()
 
     run(story())
+
+
+def test_a_leader_whose_lease_can_not_be_renewed_hears_so() -> None:
+    class Flawed(MemoryStore):
+        async def keep_alive(self, lease: int) -> float:
+            raise ZeroDivisionError("a fault of ours")
+
+    async def main() -> str:
+        leadership = await elect(Flawed(), "leader", b"a", ttl=TTL)
+        return await asyncio.wait_for(leadership.lost(), 10 * TTL)
+
+    assert "a fault of ours" in run(main())

@@ -98,3 +98,10 @@ async def test_who_stops_leading_renews_no_more():
     with pytest.raises(asyncio.CancelledError):
         await running
     assert await asyncio.to_thread(server.closed.wait, PATIENCE)
+
+
+async def test_a_renewal_that_fails_by_a_fault_of_ours_ends_the_leadership() -> None:
+    """Else a leader would go on after its lease has run out, and never hear that another leads."""
+    lease, renewing = begin(Server(failure=ZeroDivisionError("a fault of ours")))
+    assert "a fault of ours" in await asyncio.wait_for(renewing, PATIENCE)
+    assert lease.tenure.ttl == TTL

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,47 @@ def test_lines_of_two_writers_stay_whole(tmp_path: Path) -> None:
     assert len(records) == 100
     for writer in (1, 2):
         assert [r["number"] for r in records if r["writer"] == writer] == list(range(50))
+
+
+def test_a_line_that_a_full_disk_cuts_short_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. there is room for 5 bytes; 2. for none; 3. for all"""
+    path, write = tmp_path / "metrics.jsonl", os.write
+    lines = LineFile(path)
+    lines.append({"step": 1})
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+    with pytest.raises(OSError, match="No space left"):
+        lines.append({"step": 2})
+
+    def full(_file: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        lines.append({"step": 3})
+    monkeypatch.setattr(os, "write", write)
+    lines.append({"step": 4})
+    lines.append({"step": 5})
+    lines.close()
+    assert [record["step"] for record in read_lines(path)] == [1, 4, 5]
+
+
+def test_a_draft_that_a_full_disk_cuts_short_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "status.json", Path.write_text
+    replace_json(path, {"number": 1})
+
+    def half(draft: Path, text: str, encoding: str) -> int:
+        write(draft, text[:5], encoding=encoding)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space left"):
+        replace_json(path, {"number": 2})
+    assert read_json(path) == {"number": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

@@ -46,4 +46,37 @@ def test_a_full_disk_costs_a_line_and_is_told(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.ERROR):
         pen.close()
     assert written == [1]
+    assert pen.lost == 1
     assert "No space left" in caplog.text
+
+
+def test_a_disk_that_stays_full_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each step has its line: a log of as many complaints would hide the first."""
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    pen = Pen()
+    for write in (full, full, full, lambda: None, full):
+        pen.write(write)
+    pen.close()
+    assert pen.lost == 4
+    assert caplog.text.count("No space left") == 1
+
+
+def test_what_can_not_be_written_is_no_reason_to_leave_out_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    written: list[int] = []
+
+    def flawed() -> None:
+        raise TypeError("a fault of ours")
+
+    pen = Pen()
+    pen.write(flawed)
+    pen.write(lambda: written.append(1))
+    pen.wait()
+    assert written == [1]
+    assert (pen.lost, pen.why) == (1, "a fault of ours")
+    assert "a fault of ours" in caplog.text
+    pen.close()

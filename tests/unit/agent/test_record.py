@@ -1,0 +1,95 @@
+"""An agent's record of a run, while its directory is not as it should be."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.story import generation
+from trainer.agent.record import Record
+from trainer.command.job_launch import job_launch
+from trainer.command.run import parse
+from trainer.telemetry import Progress, RunDirectory, turn
+from trainer.telemetry.files import read_json, read_lines, replace
+
+
+class Speaker:
+    """The worker of rank 0, as far as a record looks at it."""
+
+    rank = 0
+
+
+def step(number: int) -> dict[str, Any]:
+    return {
+        "type": "step",
+        "generation": 1,
+        "step": number,
+        "loss": 1.0,
+        "step_seconds": 0.1,
+        "tokens": 10,
+        "norm": 1.0,
+    }
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    made = RunDirectory(tmp_path / "runs" / "r")
+    made.create()
+    return made
+
+
+def record_in(directory: RunDirectory, tmp_path: Path) -> Record:
+    (tmp_path / "job.yaml").write_text("model: {preset: debug}\nrun: {id: r}\n")
+    launch = job_launch(parse([str(tmp_path / "job.yaml")]))
+    progress = Progress(io.StringIO(), total_steps=3, live=False)
+    record = Record(launch, directory, "a", "127.0.0.1", progress)
+    record.generation(generation(1, "a"))
+    return record
+
+
+@pytest.mark.parametrize("stray", ['{"workers": 5}', '{"workers": [5]}', '{"workers": {"a": 1}}'])
+def test_a_stray_file_costs_neither_summary_nor_events(
+    tmp_path: Path, directory: RunDirectory, stray: str
+) -> None:
+    (directory.agents / "other.json").write_text(stray)
+    record = record_in(directory, tmp_path)
+    record.flush_status("running", [], force=True)
+    record.end("completed", "all is done", whole=True)
+    record.close()
+    summary = read_json(directory.summary)
+    assert summary is not None
+    assert summary["status"] == "completed"
+    assert [event["event"] for event in read_lines(directory.events)][-1] == "run.end"
+
+
+def test_a_turn_that_could_not_be_taken_is_taken_once_there_is_room(
+    tmp_path: Path,
+    directory: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """1. the disk is full when the node begins to keep the record, and for one line more; 2. there
+    is room again: what follows is written."""
+    full = [True, True]
+
+    def write(path: Path, text: str) -> None:
+        if full:
+            full.pop()
+            raise OSError(28, "No space left on device")
+        replace(path, text)
+
+    monkeypatch.setattr(turn, "replace", write)
+    record = record_in(directory, tmp_path)
+    for number in (1, 2, 3):
+        record.heard(Speaker(), step(number))  # type: ignore[arg-type]
+    with caplog.at_level(logging.ERROR):
+        record.close()
+    written = [line["step"] for line in read_lines(directory.metrics)]
+    assert written == [2, 3]
+    assert "lacks 1 entries: [Errno 28] No space left on device" in caplog.text
+    assert json.loads(directory.metrics.read_text().splitlines()[-1])["loss"] == 1.0
