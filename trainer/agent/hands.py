@@ -17,6 +17,7 @@ from trainer.agent.process import Exit, Warden
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.staging import own_directory
+from trainer.console import console
 from trainer.rank_environment import RankPosition, without_position
 from trainer.supervision import Failed
 from trainer.telemetry import RunDirectory
@@ -45,7 +46,7 @@ class Hands:
         self._heard = heard
         self._failed = failed
         self._workers: dict[int, Worker] = {}
-        self._console = ConsoleWriter()
+        self._console = ConsoleWriter(console())
         self._leaves = {signal.SIGTERM, signal.SIGINT, *launch.signals}
         self._warden = Warden(self._leaves)
         self._show_all = bool(os.environ.get(SHOW_VARIABLE))

@@ -3,71 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import queue
-import sys
-import threading
 from collections import deque
 from pathlib import Path
-from typing import BinaryIO
 
 from trainer.agent.launch import Stream
-from trainer.supervision import Failed, call_later, guarded, logged, start_thread
+from trainer.console import ERR, OUT, Console
+from trainer.supervision import Failed, call_later, guarded, logged
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 16
-CONSOLE_CHUNKS = 256
 PAUSE_SECONDS = 0.02
 EARLY_BYTES = 1 << 20
 """The newest of what was written before there was a log file; what a process says last counts."""
 
 
 class ConsoleWriter:
-    """Writes to the agent's stdout and stderr in a thread: a console that is stopped or a slow
-    pipe must not stop the agent."""
+    """Workers' output on the agent's stdout and stderr."""
 
-    def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[Stream, bytes] | None] = queue.Queue(CONSOLE_CHUNKS)
-        self._gone = threading.Event()
-        """Nobody writes any more: nobody is to wait until there is room."""
-        self._thread = start_thread(self._run, name="console", failed=self._failed)
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     @property
     def full(self) -> bool:
-        return self._queue.full() and not self._gone.is_set()
+        """Whether workers are to wait with what they print."""
+        return self._console.full
 
     def write(self, stream: Stream, data: bytes) -> None:
-        """Never blocks; what does not fit is dropped (callers look at `full` before)."""
-        if self._gone.is_set():
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait((stream, data))
+        """Never blocks; what does not fit is left out (callers look at `full` before)."""
+        self._console.write(ERR if stream == Stream.ERR else OUT, data)
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Write what is left, for at most `timeout` seconds."""
-        if self._gone.is_set():
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=timeout)
-            self._thread.join(timeout)
-
-    def _failed(self, _error: Exception) -> None:
-        """The training goes on, and its logs, though nobody sees them here."""
-        self._gone.set()
-
-    def _run(self) -> None:
-        targets: dict[Stream, BinaryIO] = {
-            Stream.OUT: sys.stdout.buffer,
-            Stream.ERR: sys.stderr.buffer,
-        }
-        while (item := self._queue.get()) is not None:
-            stream, data = item
-            with contextlib.suppress(OSError, ValueError):
-                targets[stream].write(data)
-                targets[stream].flush()
+    def close(self) -> None:
+        """Write what is left, if the console takes it in a moment."""
+        self._console.flush()
 
 
 class Pump:
@@ -95,7 +65,8 @@ class Pump:
         self._early_bytes = 0
         self._told = False
         """Whether it was said that some of the output is not kept."""
-        self._lines: dict[Stream, bytes] = {Stream.OUT: b"", Stream.ERR: b""}
+        self._lines: dict[Stream, list[bytes]] = {Stream.OUT: [], Stream.ERR: []}
+        """The pieces of a line that has not ended yet: it may be of any length."""
         self._pipes: dict[Stream, int] = {}
         self._failed: Failed = logged
         """What follows where the output can't be read, as `start` was told."""
@@ -139,7 +110,7 @@ class Pump:
                 pass
             self._close_pipe(stream)
             if self._lines[stream]:
-                self._console.write(stream, self._prefix + self._lines[stream] + b"\n")
+                self._show_lines(stream, b"\n")
         self._close_files()
 
     def early_output(self) -> bytes:
@@ -173,11 +144,21 @@ class Pump:
             return False
         self._store(stream, data)
         if stream in self._prefixed:
-            *lines, self._lines[stream] = (self._lines[stream] + data).split(b"\n")
-            self._console.write(stream, b"".join(self._prefix + x + b"\n" for x in lines))
+            self._show_lines(stream, data)
         elif stream in self._shown:
             self._console.write(stream, data)
         return True
+
+    def _show_lines(self, stream: Stream, data: bytes) -> None:
+        """Those that `data` ends, behind the prefix; the last piece waits for its end."""
+        ended, newline, rest = data.rpartition(b"\n")
+        held = self._lines[stream]
+        if newline:
+            lines = b"".join([*held, ended]).split(b"\n")
+            held.clear()
+            self._console.write(stream, b"".join(self._prefix + x + b"\n" for x in lines))
+        if rest:
+            held.append(rest)
 
     def _store(self, stream: Stream, data: bytes) -> None:
         if self._log < 0:

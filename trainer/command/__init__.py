@@ -58,6 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert known.command is None
         parser.print_help()
         return EXIT_USAGE
+    if arguments[0] in RUNNING and argv is None:
+        from trainer.console import shown_beside
+
+        with shown_beside():
+            return _run(arguments, for_good=True)
+    return _run(arguments, for_good=argv is None)
+
+
+def _run(arguments: list[str], *, for_good: bool) -> int:
+    """Returns the exit code. `for_good`: the process is ours, and ends with what is returned."""
     from trainer.errors import JobError
     from trainer.signals import LEAVE_SIGNALS, LISTENER, LeftEarly
 
@@ -79,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     finally:
-        # Without `argv` the process is ours, and ends with what is returned here.
-        LISTENER.close(for_good=argv is None)
+        LISTENER.close(for_good=for_good)
     return code
 
 

@@ -132,7 +132,6 @@ BESIDE = {
     "trainer/agent/output.py": [
         "call_later self._resume",
         "guarded a worker's output",
-        "start_thread console",
     ],
     "trainer/agent/process.py": [
         "guarded the end of a worker",
@@ -151,6 +150,9 @@ BESIDE = {
         "ThreadPool checkpoint",
         "guarded a save",
         "start_thread commits",
+    ],
+    "trainer/console.py": [
+        "start_thread console",
     ],
     "trainer/deploy/actions.py": [
         "start_thread logs of {}",
