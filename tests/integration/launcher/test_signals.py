@@ -372,4 +372,5 @@ def test_a_script_is_born_with_the_signals_of_any_other_program(launcher: Launch
     fields = ("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
     ended = launcher.remesh("--no-python", *fields)
     assert ended.code == 0, ended.err
-    assert [int(line.split()[1], 16) for line in ended.out.splitlines()] == [0, 0]
+    # Whoever starts the tests may ignore some, as a shell does for what it runs in the background.
+    assert ended.out == launcher(list(fields)).out
