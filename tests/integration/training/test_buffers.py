@@ -252,3 +252,24 @@ def test_killed_ranks_leave_the_bits_as_they_are(pool, tmp_path, users_models):
         node.enter(4, job, who=who, run_directory=tmp_path, staging=tmp_path / "shm")
         node.until(lambda: all(worker.last("finished") for worker in who))
         assert who[0].last("finished")["summary"]["weights_sha256"] == undisturbed
+
+
+def test_a_lost_rank_and_a_smaller_mesh_leave_constant_buffers_as_they_are(
+    pool, tmp_path, users_models
+):
+    """1. of two ranks one is killed in step 4; 2. the other one goes on alone, with the lost shards
+    from the mirror."""
+    undisturbed = weights(pool.train(job_of(tmp_path / "whole", "constant", **mesh(dp=2)), 2))
+    kill = {"kind": "kill", "step": 4, "rank": 0, "point": "in-fold"}
+    job = job_of(tmp_path / "job", "constant", elastic={"mirror_every": 1}, faults=[kill])
+    places = {"run_directory": tmp_path, "staging": tmp_path / "shm"}
+    with Workers(2, tmp_path / "workers") as node:
+        killed, other = node.workers
+        node.enter(1, job, **places)
+        node.lost(killed)
+        other.tell({"type": "interrupt", "generation": 1, "reason": "test"})
+        node.until(lambda: other.last("left"))
+        node.enter(2, job, who=[other], **places)
+        node.until(lambda: other.last("finished"))
+        assert other.last("entered")["source"] == "mirror"
+        assert other.last("finished")["summary"]["weights_sha256"] == undisturbed
