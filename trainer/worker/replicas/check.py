@@ -91,6 +91,8 @@ class ReplicaCheck:
         """The signatures of groups that no other rank has: nothing is hashed of these again."""
         self._told: set[str] = set()
         """The signatures of groups of which it is known that they differ, and may."""
+        self._alike: int | None = None
+        """The version at which all was found to be alike last, in this generation."""
 
     def compare(self, state: Compared) -> None:
         """Return once all ranks are known to hold alike what they have to.
@@ -111,6 +113,7 @@ class ReplicaCheck:
         self._lonely |= held_once(found)
         if odd := differing(found):
             self._resolve(odd, state, loose)
+        self._alike = state.version
 
     def _look(self, state: Compared) -> None:
         """Take note of the tensors, where they are others than before."""
@@ -185,9 +188,10 @@ class ReplicaCheck:
     def _text(self, found: Sequence[Difference], version: int) -> str:
         first, count = found[0], sum(item.count for item in found)
         what = first.shown if count == 1 else f"{first.shown} and {count - 1} more"
+        before = "" if self._alike is None else f" (but not after step {self._alike})"
         return (
             f"{what} {'differs' if count == 1 else 'differ'} between ranks {first.rank} and "
-            f"{first.other} after step {version}, and one rank's would be taken for all: "
+            f"{first.other} after step {version}{before}, and one rank's would be taken for all: "
             f"{SETTINGS_REMEDY if first.group == SETTINGS else self._remedy}"
         )
 
