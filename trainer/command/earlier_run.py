@@ -8,7 +8,7 @@ and a person who does what the last line said, both mean that. A job is known by
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.command.same_job import differences
@@ -56,6 +56,9 @@ def earlier_run(job: Job) -> EarlierRun | None:
 
 def described(run: RunRecord, job: Job) -> EarlierRun:
     """`run`, with what storage holds of it."""
+    if run.total_steps is None and job.trains:
+        # Its status is written now and then: one that was killed at once may never have said it.
+        run = replace(run, total_steps=job.train.steps)
     return EarlierRun(run=run, saved=newest_version(job, run.root) if job.saves else None)
 
 

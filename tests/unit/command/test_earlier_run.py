@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trainer.command.earlier_run import EarlierRun, earlier_run, new_run_id
+from trainer.command.earlier_run import EarlierRun, described, earlier_run, new_run_id
 from trainer.command.job_launch import launch_of
 from trainer.command.run import parse
 from trainer.errors import JobError
@@ -107,3 +108,10 @@ def test_an_unfinished_run_is_taken_up_unless_told(
     assert launch_of(job(tmp_path, "run.id=mine"), parsed()).run_id == "mine"
     with pytest.raises(JobError, match="--fresh"):
         launch_of(job(tmp_path, "run.id=mine"), parsed("--fresh"))
+
+
+def test_a_run_that_never_said_its_steps_has_those_of_its_job(tmp_path: Path) -> None:
+    run = replace(record("dead", 3), root=tmp_path, total_steps=None)
+    assert "(dead), step 3 of 40: " in described(run, job(tmp_path, "train.steps=40")).line(
+        fresh=True
+    )
