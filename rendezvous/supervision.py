@@ -64,15 +64,15 @@ def start_thread(
 def start_task(coroutine: Coroutine[Any, Any, T], *, name: str, failed: Failed) -> asyncio.Task[T]:
     """Run it beside the others of this loop. To await it still raises what it raised."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
-
-    def look(ended: asyncio.Task[T]) -> None:
-        error = None if ended.cancelled() else ended.exception()
-        if isinstance(error, Exception) and failed is not awaited:
-            log.error("%s failed", name, exc_info=error)
-            failed(error)
-
-    task.add_done_callback(look)
+    task.add_done_callback(lambda ended: _hear(ended, name, failed))
     return task
+
+
+def _hear(ended: asyncio.Task[Any] | Future[Any], name: str, failed: Failed) -> None:
+    error = None if ended.cancelled() else ended.exception()
+    if isinstance(error, Exception) and failed is not awaited:
+        log.error("%s failed", name, exc_info=error)
+        failed(error)
 
 
 async def for_good(
@@ -125,16 +125,9 @@ class ThreadPool:
     def submit(self, call: Callable[..., T], *arguments: object, failed: Failed) -> Future[T]:
         """Call it in one of the threads. The future still has what it raised."""
 
-        def run() -> T:
-            try:
-                return call(*arguments)
-            except Exception as error:
-                if failed is not awaited:
-                    log.exception("%s failed", self._name)
-                    failed(error)
-                raise
-
-        return self._pool.submit(run)
+        future = self._pool.submit(call, *arguments)
+        future.add_done_callback(lambda ended: _hear(ended, self._name, failed))
+        return future
 
     def close(self, *, cancel: bool = False) -> None:
         """Return once everything that was begun is done; with `cancel`, begin nothing more."""

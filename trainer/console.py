@@ -18,9 +18,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from trainer.supervision import start_thread
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 LIMIT_BYTES = 4 << 20
 """What may wait; more than that is left out."""
@@ -130,14 +133,19 @@ class Console:
                 select.select([], [descriptor], [], LOOK_SECONDS)
 
 
-class _Raw(io.RawIOBase):
-    """Bytes for one descriptor of a console."""
+class _Bytes(io.BufferedIOBase):
+    """Bytes for one descriptor of a console, which takes a write of any size whole."""
 
     def __init__(self, console: Console, descriptor: int) -> None:
         self._console = console
         self._descriptor = descriptor
         self._terminal = os.isatty(descriptor)
         """As it was in the beginning: what is shown must not change its form when it goes."""
+
+    @property
+    def name(self) -> int:
+        """The descriptor, as for Python's own stdout."""
+        return self._descriptor
 
     def writable(self) -> bool:
         return True
@@ -148,8 +156,8 @@ class _Raw(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def write(self, data: object) -> int:
-        given = bytes(memoryview(data))  # type: ignore[arg-type]
+    def write(self, data: ReadableBuffer) -> int:
+        given = bytes(data)
         self._console.write(self._descriptor, given)
         return len(given)
 
@@ -182,9 +190,8 @@ def shown_beside() -> Iterator[None]:
 def _stream(console: Console, descriptor: int) -> TextIO:
     # What a console's encoding hasn't is written in escapes: it raises nothing either.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    raw = _Raw(console, descriptor)
     return io.TextIOWrapper(
-        raw,  # type: ignore[type-var]  # It needs no buffer: a write of any size is taken whole.
+        _Bytes(console, descriptor),
         encoding=encoding,
         errors="backslashreplace",
         write_through=True,
