@@ -12,17 +12,15 @@ every generation. Everything else is the same for both.
 
 from __future__ import annotations
 
-import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rendezvous.generation import Generation
 from trainer.agent import actions as act
 from trainer.agent import facts, leaving
 from trainer.agent.actions import Action
-from trainer.agent.alike import Alike
 from trainer.agent.facts import Fact
-from trainer.agent.hang import HangWatch, describe
-from trainer.agent.last_word import LastWord, OwnEnd
+from trainer.agent.hang import describe
+from trainer.agent.last_word import OwnEnd
 from trainer.agent.leaving import (
     EXIT_COMPLETED,
     EXIT_DRAINED,
@@ -32,51 +30,18 @@ from trainer.agent.leaving import (
     Notice,
     Stop,
 )
+from trainer.agent.orders import Orders
 from trainer.agent.process import Exit
-from trainer.agent.slot import Policy, Slot, Stage
-from trainer.agent.standbys import Standbys
-from trainer.agent.starts import SLOW_START_SECONDS, Starts
+from trainer.agent.slot import Slot, Stage
+from trainer.agent.starts import SLOW_START_SECONDS
 
 SAVE_SECONDS = 1800.0
-NOT_ASKED = facts.BoundaryAsked(0, "")
 STUCK, HUNG = "worker.stuck", "worker.hung"
 
 
 @dataclass(slots=True)
-class AgentState:
-    """One node's view of one job."""
-
-    node: str
-    slot_count: int
-    policy: Policy
-    generation: Generation | None = None
-    slots: list[Slot] = field(init=False)
-    _standbys: Standbys = field(default_factory=Standbys)
-    _doomed: set[int] = field(default_factory=set)
-    _last_process: int = 0
-    _running: int = 0
-    _left: int = 0
-    _failed: int = 0
-    _finished: int = 0
-    _over: int = 0
-    _boundary: facts.BoundaryAsked = NOT_ASKED
-    _cause: str = ""
-    _notice: Notice | None = None
-    _stop: Stop | None = None
-    _ending: Ending | None = None
-    _starts: Starts = field(init=False)
-    _alike: Alike = field(default_factory=Alike)
-    _last_word: LastWord = field(init=False)
-    _slow_at: float | None = None
-    """When to say that no process has become ready yet; None once one has, or it was said."""
-    _watch: HangWatch = field(init=False)
-    _out: list[Action] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._watch = HangWatch(self.policy.hang_seconds)
-        self._last_word = LastWord(self.node, self.policy)
-        self._starts = Starts(self.slot_count, self.policy.own)
-        self.slots = [Slot(local_rank) for local_rank in range(self.slot_count)]
+class AgentState(Orders):
+    """Takes in one fact after the other; see the module."""
 
     # What happens
 
@@ -130,73 +95,6 @@ class AgentState:
                     self._on_word(slot, fact, now)
         self._advance(now)
         return self._out
-
-    def next_deadline(self) -> float | None:
-        """When the next `Tick` is due; None when nothing waits for time alone."""
-        times = [slot.deadline for slot in self.slots]
-        times += [self._notice_over(), self._watch.deadline(), self._slow_at]
-        times.append(self._alike.deadline)
-        if self._ending is None:
-            times.append(self._last_word.deadline())
-        if self._stop is not None and self._ending is None:
-            times.append(self._stop.deadline)
-        if self._ending is not None and not self._ending.over:
-            times.append(self._ending.deadline)
-        return min((time for time in times if time is not None), default=None)
-
-    @property
-    def ready(self) -> bool:
-        """Whether every slot could enter a generation at once."""
-        return not self.policy.persistent or all(
-            slot.stage not in (Stage.EMPTY, Stage.STARTING) for slot in self.slots
-        )
-
-    @property
-    def member(self) -> bool:
-        """Whether this node is in the newest generation."""
-        return self.generation is not None and self.generation.group_rank(self.node) is not None
-
-    @property
-    def inside_generation(self) -> bool:
-        """Whether every worker of this node is in the newest generation."""
-        here = self.member and self._running == self._number
-        return here and all(slot.inside for slot in self.slots)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the generation that this node was in is over, and none has taken its place."""
-        return self.member and (self._over >= self._number or self._stranded)
-
-    @property
-    def wonders(self) -> bool:
-        """Whether the run may have ended without this node's knowing: nobody is there to say it."""
-        own = self._last_word.own
-        idle = self._stranded or not self.member or (own is not None and not own.whole)
-        return self._last_word.unheard and self._ending is None and idle
-
-    @property
-    def unheard(self) -> bool:
-        """Whether no rendezvous service is heard."""
-        return self._last_word.unheard
-
-    def begins(self, generation: Generation) -> bool:
-        """Whether a generation that was published is one for this node, or goes on without it:
-        who is on the way out begins none, even where the service did not know that yet."""
-        leaves = self._notice is not None or self._ending is not None
-        return not leaves or generation.group_rank(self.node) is None
-
-    @property
-    def ending(self) -> bool:
-        return self._ending is not None
-
-    @property
-    def draining(self) -> bool:
-        return self._notice is not None
-
-    def rank_of(self, slot: Slot) -> int | None:
-        """The slot's global rank in the newest generation; None when it has none."""
-        first = self.generation.first_rank(self.node) if self.generation is not None else None
-        return None if first is None else first + slot.local_rank
 
     # One fact at a time
 
@@ -349,10 +247,6 @@ class AgentState:
             self._kill_all("did not end in time")
             self._ending.deadline = float("inf")
 
-    def _notice_over(self) -> float | None:
-        forsaken = self._ending is None and (self._forsaken or self.waiting)
-        return None if self._notice is None else self._notice.deadline(forsaken=forsaken)
-
     def _on_notice_over(self, now: float) -> None:
         assert self._notice is not None
         if self._ending is None and self._notice.ends is not None and now < self._notice.ends:
@@ -403,16 +297,6 @@ class AgentState:
                 self._end_by_itself(own, now)
         if self._ending is not None and not self._ending.over and not self._alive():
             self._out.append(self._ending.depart(now))
-
-    def _fill_slots(self) -> None:
-        for slot in self.slots:
-            if slot.stage is not Stage.EMPTY:
-                continue
-            chosen, ready = self._standbys.take() or (0, False)
-            if chosen:
-                self._out.append(act.Promote(chosen))
-            slot.process = chosen or self._spawn(standby=False)
-            slot.stage = Stage.IDLE if ready else Stage.STARTING
 
     def _follow(self, generation: Generation, now: float) -> None:
         """Get out of an older generation and into the newest."""
@@ -487,95 +371,12 @@ class AgentState:
         if self._notice is not None and self._forsaken and self._boundary.generation < self._number:
             self._boundary = facts.BoundaryAsked(self._number, self._notice.asked.reason)
 
-    def _keep_standbys(self) -> None:
-        running = self._inside() if self._running == self._number else []
-        settled = self._standbys.are_due([slot.step for slot in running])
-        undisturbed = self._notice is None and self._stop is None and self._ending is None
-        if undisturbed and settled and self.ready:
-            while len(self._standbys) < self.policy.standby:
-                self._standbys.started(self._spawn(standby=True))
-
     # Small steps
 
     def _give_up(self, code: int, reason: str, now: float) -> None:
         """The job is over for everybody: no other generation would mend what is wrong."""
         self._out.append(act.TellFinished(self._number, "failed", reason))
         self._end(code, "failed", reason, now, whole=True)
-
-    def _show(self, text: str) -> None:
-        if text:
-            self._out.append(act.Show(text))
-
-    def _spawn(self, *, standby: bool) -> int:
-        self._last_process += 1
-        self._out.append(act.Spawn(self._last_process, standby))
-        return self._last_process
-
-    def _enter(self, slot: Slot, generation: Generation) -> None:
-        if not self.policy.persistent:
-            self._last_process += 1
-            slot.process = self._last_process
-        slot.stage = Stage.BUSY
-        slot.generation = generation.number
-        slot.entered = not self.policy.persistent
-        slot.asked, slot.dumped, slot.deadline = False, False, None
-        slot.waits = False
-        self._standbys.came_to(slot.step)
-        slot.step, slot.status, slot.message, slot.error = -1, "", "", ""
-        slot.agreed, slot.stopped = False, ""
-        self._out.append(act.Enter(slot.process, slot.local_rank, generation))
-
-    def _ask_to_leave(self, slot: Slot, reason: str, now: float) -> None:
-        slot.asked = True
-        if not self.policy.persistent:
-            self._interrupt(slot, reason, now)
-            return
-        stop = self._stop is not None
-        save = stop or (self._notice is not None and self._forsaken)
-        self._out.append(act.Boundary(slot.process, slot.generation, reason, save, stop))
-
-    def _interrupt(self, slot: Slot, reason: str, now: float) -> None:
-        if slot.stage is not Stage.BUSY:
-            return
-        self._watch.stop()
-        slot.stage = Stage.LEAVING
-        slot.deadline = now + self.policy.interrupt_seconds
-        number = (self._notice and self._notice.asked.signal) or signal.SIGTERM
-        self._out.append(act.Interrupt(slot.process, slot.generation, reason, number))
-
-    @property
-    def _number(self) -> int:
-        return self.generation.number if self.generation is not None else 0
-
-    @property
-    def _alone(self) -> bool:
-        return self.generation is not None and len(self.generation.members) == 1 and self.member
-
-    @property
-    def _forsaken(self) -> bool:
-        """Whether nobody can take this node's state over: no other node, or no other generation."""
-        return self._alone or (self.member and self._last_word.unheard)
-
-    @property
-    def _stranded(self) -> bool:
-        """Whether all workers are out of a generation that was not the last, and no service is
-        there to begin another."""
-        number = self._number
-        out = all(slot.generation == number and not slot.inside for slot in self.slots)
-        return out and self._last_word.unheard and self._finished < number > 0
-
-    def _inside(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.inside]
-
-    def _vacate(self, slot: Slot, stage: Stage) -> None:
-        slot.stage = stage
-        slot.deadline = None
-        self._watch.stop()
-
-    def _clear_out(self, generation: int, reason: str, now: float) -> None:
-        for slot in self.slots:
-            if slot.generation <= generation:
-                self._interrupt(slot, reason, now)
 
     def _fail(self, slot: Slot, how: Exit, now: float) -> None:
         generation, rank = slot.generation, self.rank_of(slot)
@@ -595,11 +396,6 @@ class AgentState:
             self._alike.hear(slot.local_rank, error)
         else:
             self._clear_out(generation, why, now)
-
-    def _ends_quietly(self) -> bool:
-        """On the way out with nobody to take over, no generation is to begin of a failure; and a
-        script ends of the same notice."""
-        return self._notice is not None and (self._forsaken or not self.policy.persistent)
 
     def _settle(self, now: float) -> None:
         """Tell of the first failure once it is known whether the others fail alike."""
@@ -621,18 +417,6 @@ class AgentState:
         spares = sum(slot.stage is Stage.SPARE for slot in self.slots)
         self._out.append(self._alike.release(self.slot_count - spares))
         self._clear_out(held.generation, why, now)
-
-    def _kill(self, process: int, reason: str) -> None:
-        if process and process not in self._doomed:
-            self._doomed.add(process)
-            self._out.append(act.Kill(process, reason))
-
-    def _kill_all(self, reason: str) -> None:
-        for process in self._alive():
-            self._kill(process, reason)
-
-    def _alive(self) -> list[int]:
-        return [slot.process for slot in self.slots if slot.process] + list(self._standbys)
 
     def _end(
         self,
@@ -682,6 +466,3 @@ class AgentState:
     def _end_by_itself(self, own: OwnEnd, now: float) -> None:
         self._show(own.reason)
         self._end(own.code, own.status, own.reason, now, whole=own.whole, save=own.save)
-
-    def _slot_of(self, process: int) -> Slot | None:
-        return next((slot for slot in self.slots if process and slot.process == process), None)
