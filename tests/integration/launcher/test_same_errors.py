@@ -10,6 +10,7 @@ from trainer.telemetry.files import read_lines
 
 LOOP = """\
 import sys, trainer
+import torch.distributed as dist
 def train(run):
     {body}
 trainer.elastic(train)
@@ -52,7 +53,7 @@ def test_what_every_rank_of_a_loop_raises_is_tried_once(
 
 
 def test_what_one_rank_raises_is_tried_twice(launcher: Launcher) -> None:
-    code, err = elastic(launcher, "assert run.rank == 0, 'never on rank 1'; input()")
+    code, err = elastic(launcher, "assert run.rank == 0, 'never on rank 1'; dist.barrier()")
     assert code == 1
     told = next(line for line in err.splitlines() if line.startswith("remesh: failed: "))
     assert "never on rank 1" in told
