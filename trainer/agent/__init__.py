@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from trainer.agent.agent import Outcome, run_agent
+from trainer.agent.agent import run_agent
 from trainer.agent.failure import report
 from trainer.agent.launch import Console, Launch, Loop, Membership, Probe, Script, Stream
 from trainer.agent.leaving import EXIT_COMPLETED, EXIT_DRAINED
+from trainer.agent.outcome import Outcome
 
 __all__ = [
     "EXIT_COMPLETED",

@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from trainer.agent.facts import Fact
 from trainer.agent.failure import Failure
 from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
+from trainer.agent.hearing import fact_of
 from trainer.agent.identity import NodeName
 from trainer.agent.inbox import Inbox
 from trainer.agent.inquest import failure_of, last_words
@@ -46,19 +46,20 @@ from trainer.agent.leaving import (
     EXIT_COMPLETED,
     EXIT_DRAINED,
     EXIT_FAILED,
-    EXIT_USAGE,
     SAME_MOMENT_SECONDS,
     SAME_NOTICE_SECONDS,
     Signals,
     Urgency,
     ends_of,
 )
+from trainer.agent.outcome import Outcome
 from trainer.agent.policy import policy_of
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.state import AgentState
+from trainer.agent.waiting import Waiting
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.unsaved import Unsaved, account
@@ -71,27 +72,8 @@ from trainer.telemetry.endings import NodeEnd, read_ends, run_end
 log = logging.getLogger(__name__)
 
 STATUS_TICK_SECONDS = 0.5
-WAIT_NOTICE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """How often the run directory is asked how others ended, while no service is there to say it."""
-SERVICE_LOST = "the rendezvous service is out of reach"
-HOPELESS = {"job": EXIT_USAGE, "final": EXIT_FAILED}
-"""What a worker may say of its failure for no new generation to be tried, and the exit code."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How this node's part ended. `code` is the exit code of the command.
-
-    `unsaved`: what of the run is not in storage that was to be, in words; empty where all is.
-    """
-
-    code: int
-    status: str
-    reason: str
-    failures: tuple[Failure, ...] = ()
-    summary: dict[str, Any] | None = None
-    unsaved: str = ""
 
 
 class Agent:
@@ -124,12 +106,12 @@ class Agent:
         self._foresight = Foresight(launch.plan, directory.plans) if launch.plan else None
         self._ready_file = ReadyFile.named_in(os.environ)
         self._failures: list[Failure] = []
-        self._waiting = ""
-        """What is waited for, as it was last heard."""
-        self._shown = ""
-        """What of that was last shown."""
-        self._met = True
-        """Whether a service was ever there, when it was last lost."""
+        self._waiting = Waiting(
+            self._record,
+            launch.membership.endpoints,
+            quiet=lambda: self._state.ending,
+            failed=self._broke,
+        )
         self._ends: Mapping[str, NodeEnd] = {}
         """How nodes ended, as far as the run directory says; looked for while no service is."""
         self._signals = Signals()
@@ -198,8 +180,8 @@ class Agent:
         if self._state.waiting:
             self._record.orphaned()
         self._ready_file.set(self._state.inside_generation and not self._state.ending)
-        if self._record.flush_status(self._word(), self._hands.workers()):
-            self._attendance.report({"state": self._word(), "step": str(self._record.step)})
+        if self._record.flush_status(self._state.word, self._hands.workers()):
+            self._attendance.report({"state": self._state.word, "step": str(self._record.step)})
 
     def _broke(self, error: Exception) -> None:
         """Something that runs beside the main flow has failed, and nothing goes on without it."""
@@ -230,46 +212,18 @@ class Agent:
             case Refused(reason, retryable):
                 if not retryable:
                     return facts.TurnedAway(reason)
-                self._wait_notice(f"not taken in yet: {reason}")
+                self._waiting.wait_for(f"not taken in yet: {reason}")
             case Spare(reason, generation):
                 self._record.event("node.spare", reason=reason)
-                self._wait_notice(f"waiting: {reason}")
+                self._waiting.wait_for(f"waiting: {reason}")
                 return facts.Reserved(generation, reason)
             case Disconnected(_, met):
-                self._on_service_lost(met)
+                self._waiting.service_lost(met=met, trains=self._state.inside_generation)
                 return facts.ServiceLost()
             case Reconnected():
-                self._on_service_back()
+                self._waiting.service_back()
                 return facts.ServiceBack()
         return None
-
-    def _on_service_lost(self, met: bool) -> None:
-        self._met = met
-        if not met:
-            where = ", ".join(self._launch.membership.endpoints)
-            self._wait_notice(f"no rendezvous service answers at {where} yet; trying on")
-            return
-        self._record.event("rendezvous.lost")
-        then = "the training goes on" if self._state.inside_generation else "waiting for it"
-        self._wait_notice(f"{SERVICE_LOST}; {then}")
-
-    def _on_service_back(self) -> None:
-        if self._met:
-            self._record.event("rendezvous.back")
-        if self._shown.startswith(SERVICE_LOST):
-            self._record.notice("the rendezvous service is back")
-        self._waiting = self._shown = ""
-
-    def _wait_notice(self, text: str) -> None:
-        """Shown once, and only when it is still so a moment later."""
-        if text != self._waiting:
-            self._waiting = text
-            call_later(WAIT_NOTICE_SECONDS, self._still_waiting, text, failed=self._broke)
-
-    def _still_waiting(self, text: str) -> None:
-        if text == self._waiting and not self._state.ending:
-            self._shown = text
-            self._record.notice(text)
 
     def _signalled(self, number: int, at: float) -> None:
         name = signal_name(number)
@@ -337,25 +291,7 @@ class Agent:
             self._record.notice(f"remesh: {fields['reason']}")
 
     def _worker_said(self, worker: Worker, message: Message) -> None:
-        number, kind = worker.number, message.get("type")
-        fact: Fact | None = None
-        match kind:
-            case "hello":
-                worker.state, worker.was_ready = "ready", True
-                fact = facts.Hello(number)
-            case "entered":
-                worker.state = "running"
-                fact = facts.Entered(number, message["generation"], message.get("version", -1))
-            case "step":
-                fact = facts.Stepped(number, message["generation"], message["step"])
-            case "waiting":
-                fact = facts.Waits(number, message["generation"], message["on"])
-            case "left":
-                worker.state = "ready"
-                asked = message.get("reason") == "boundary"
-                error = "" if asked else message.get("error") or "no reason given"
-                stopped = message.get("stopped") or ""
-                fact = facts.Left(number, message["generation"], message["version"], error, stopped)
+        match message.get("type"):
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)
@@ -370,18 +306,7 @@ class Agent:
                             options=message["options"],
                         )
                     )
-            case "spare":
-                worker.state = "spare"
-                fact = facts.Spared(number, message["generation"])
-            case "finished":
-                worker.state = "finished"
-                agreed = bool(message.get("agreed"))
-                fact = facts.Finished(number, message["generation"], message["status"], agreed)
-            case "failed":
-                worker.told = (message.get("message", ""), message.get("traceback", ""))
-                code = HOPELESS.get(message.get("category", ""))
-                error = str(message.get("error", ""))
-                fact = facts.Broke(number, code, message.get("message", ""), error)
+        fact = fact_of(worker, message)
         self._record.heard(worker, message)
         if fact is not None:
             self._inbox.put(fact)
@@ -415,7 +340,7 @@ class Agent:
     # Doing
 
     async def _on_generation(self, generation: Generation) -> None:
-        self._waiting = ""
+        self._waiting.over()
         if self._foresight is not None:
             self._foresight.end()
         first = self._state.generation is None
@@ -556,18 +481,6 @@ class Agent:
             summary=summary,
             unsaved=self._unsaved,
         )
-
-    def _word(self) -> str:
-        state = self._state
-        if state.ending:
-            return "ending"
-        if state.draining:
-            return "draining"
-        if state.generation is None:
-            return "joining" if state.ready else "starting"
-        if state.waiting:
-            return "waiting"
-        return "running" if state.member else "spare"
 
 
 async def run_agent(launch: Launch, directory: RunDirectory) -> Outcome:

@@ -119,6 +119,19 @@ class Situation:
     def draining(self) -> bool:
         return self._notice is not None
 
+    @property
+    def word(self) -> str:
+        """What the node does, in one word, for its status."""
+        if self.ending:
+            return "ending"
+        if self.draining:
+            return "draining"
+        if self.generation is None:
+            return "joining" if self.ready else "starting"
+        if self.waiting:
+            return "waiting"
+        return "running" if self.member else "spare"
+
     def rank_of(self, slot: Slot) -> int | None:
         """The slot's global rank in the newest generation; None when it has none."""
         first = self.generation.first_rank(self.node) if self.generation is not None else None

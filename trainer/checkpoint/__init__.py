@@ -10,14 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.checkpoint.checkpointer import Checkpointer, Commit, Loaded
+    from trainer.checkpoint.checkpointer import Checkpointer
+    from trainer.checkpoint.results import Commit, Loaded
     from trainer.checkpoint.statedict import load, save
 
 __all__ = ["Checkpointer", "Commit", "Loaded", "load", "save"]
+_PLACES = {
+    "Checkpointer": "checkpointer",
+    "Commit": "results",
+    "Loaded": "results",
+    "load": "statedict",
+    "save": "statedict",
+}
+"""The module of each name, imported when it is first asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        module = "statedict" if name in ("load", "save") else "checkpointer"
-        return getattr(import_module(f"trainer.checkpoint.{module}"), name)
+    if name in _PLACES:
+        return getattr(import_module(f"trainer.checkpoint.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,7 @@ from trainer.checkpoint.pending import write_opening
 from trainer.checkpoint.pinning import Pins
 from trainer.checkpoint.planning import Agreement, Planner
 from trainer.checkpoint.receipt import blank, merge, receipt, rows
+from trainer.checkpoint.results import Commit, Loaded
 from trainer.checkpoint.room import Coming, with_room
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
 from trainer.checkpoint.staging import Slot, Slots
@@ -42,29 +43,6 @@ if TYPE_CHECKING:
 JSON = Any
 logger = logging.getLogger(__name__)
 WAIT_SECONDS = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A committed checkpoint: its record's path, bytes of all its data files, seconds it took."""
-
-    path: str
-    bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What was loaded. `damaged` says which newer checkpoints were passed over, and why.
-
-    `bytes` are those that this rank has read itself; replicas may have given it the rest.
-    """
-
-    version: int
-    values: Mapping[str, JSON]
-    path: str
-    damaged: tuple[str, ...] = ()
-    bytes: int = 0
 
 
 class Checkpointer:

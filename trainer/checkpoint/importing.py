@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoint.checkpointer import Checkpointer, Commit
+from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.hf import from_hf, is_hf_llama
+from trainer.checkpoint.results import Commit
 from trainer.errors import JobError
 from trainer.names import SAFETENSORS_FILE, named
 from trainer.outside.document import loads

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint.checkpointer import Checkpointer, Commit, Loaded
+from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep
+from trainer.checkpoint.results import Commit, Loaded
 from trainer.errors import CheckpointError, CheckpointMismatch
 
 JSON = Any

@@ -108,7 +108,6 @@ BESIDE = {
         "start_task {}",
     ],
     "trainer/agent/agent.py": [
-        "call_later self._still_waiting",
         "call_later self._worker_gone",
         "guarded a signal",
         "start_task hurry",
@@ -135,6 +134,9 @@ BESIDE = {
     ],
     "trainer/agent/process.py": [
         "guarded the end of a worker",
+    ],
+    "trainer/agent/waiting.py": [
+        "call_later self._still",
     ],
     "trainer/agent/worker.py": [
         "guarded a worker's words",
