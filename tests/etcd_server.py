@@ -54,7 +54,7 @@ class EtcdServer:
         peers = peers or {name: free_port()}
         scheme = "https" if certificates else "http"
         self._url = f"{scheme}://{self.endpoint}"
-        peer_url = f"http://127.0.0.1:{peers[name]}"
+        peer_url = self._peer_url = f"http://127.0.0.1:{peers[name]}"
         self._command = [
             _binary("etcd"),
             f"--name={name}",
@@ -148,7 +148,7 @@ class EtcdServer:
 
     def ctl(self, *arguments: str, user: str | None = None) -> str:
         """What etcdctl says; `user` is name:password."""
-        command = [_binary("etcdctl"), f"--endpoints={self._url}", *arguments]
+        command = [f"--endpoints={self._url}", *arguments]
         if self.certificates:
             command += [
                 f"--cacert={self.certificates.ca}",
@@ -157,16 +157,35 @@ class EtcdServer:
             ]
         if user:
             command.append(f"--user={user}")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=READY, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"etcdctl {arguments}: {done.stderr or done.stdout}")
-        return done.stdout
+        return self._ctl(*command)
 
     def enable_auth(self, password: str) -> None:
         """Let in nobody but `root` with this password."""
         self.ctl("user", "add", f"root:{password}")
         self.ctl("user", "grant-role", "root", "root")
         self.ctl("auth", "enable")
+
+    def snapshot(self) -> Path:
+        """Save what it holds now."""
+        path = self.directory.with_suffix(".snapshot")
+        path.unlink(missing_ok=True)
+        self.ctl("snapshot", "save", str(path))
+        return path
+
+    def restore(self, snapshot: Path) -> None:
+        """Put back what it held then, while it is down: the same ports, as a cluster of its own."""
+        assert self._process is None, "it runs"
+        shutil.rmtree(self.directory)
+        self._ctl(
+            "snapshot",
+            "restore",
+            str(snapshot),
+            f"--name={self.name}",
+            f"--data-dir={self.directory}",
+            f"--initial-cluster={self.name}={self._peer_url}",
+            f"--initial-advertise-peer-urls={self._peer_url}",
+            "--initial-cluster-token=restored",
+        )
 
     def close(self) -> None:
         if self._process is not None:
@@ -178,6 +197,18 @@ class EtcdServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ctl(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [_binary("etcdctl"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=READY,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"etcdctl {arguments}: {done.stderr or done.stdout}")
+        return done.stdout
 
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None, "it does not run"

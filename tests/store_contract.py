@@ -191,6 +191,14 @@ class Watches:
             items = [item async for item in store.watch("a", start=first)]
         assert items == [Compacted(last)]
 
+    async def test_a_start_that_is_yet_to_come_is_told_and_ends_the_watch(
+        self, store: Store
+    ) -> None:
+        revision = await store.put("a", b"1")
+        async with asyncio.timeout(PATIENCE):
+            items = [item async for item in store.watch("a", start=revision + 20)]
+        assert items == [Compacted(revision)]
+
     async def test_follow_begins_with_all_there_is(self, store: Store) -> None:
         await store.put("a/1", b"1")
         async with aclosing(follow(store, "a/")) as view, asyncio.timeout(PATIENCE):

@@ -27,6 +27,10 @@ class Cursor:
 
     An answer's header may be ahead of its events while the watch catches up, so only events, and
     answers that say "nothing up to here", move it.
+
+    The first answer's header says where the store is. Before what was told already: then it was
+    restored to an older state, or this member of it lags behind, and a watch would wait in silence
+    for a revision that is yet to come, of another history.
     """
 
     next: int
@@ -35,6 +39,8 @@ class Cursor:
         """What to tell of an answer; None when there is nothing to tell."""
         if answer.compact_revision:
             return Compacted(answer.compact_revision)
+        if answer.created and answer.header.revision < self.next - 1:
+            return Compacted(answer.header.revision)
         if answer.events:
             told = changes(list(answer.events))
             self.next = told.revision + 1

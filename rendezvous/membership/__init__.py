@@ -21,6 +21,7 @@ from rendezvous.membership.effects import (
     Persist,
     Publish,
     Refuse,
+    Warn,
 )
 from rendezvous.membership.events import (
     Beat,
@@ -77,5 +78,6 @@ __all__ = [
     "StopAsked",
     "StreamLost",
     "Tick",
+    "Warn",
     "WorkerFailed",
 ]

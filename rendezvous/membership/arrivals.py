@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from rendezvous.generation import Member
+from rendezvous.membership import unrecorded
 from rendezvous.membership.effects import EndJob
 from rendezvous.membership.events import Beat, Event, Join, Leave, NewLeader, StreamLost
 from rendezvous.membership.job import Job, Phase, counted
@@ -46,7 +47,8 @@ def join(job: Job, event: Join) -> None:
     if job.record is None:
         job.record = Record(spec=event.spec)
         job.forming = job.grown = job.now
-    elif job.known.ended is not None and not _reopen(job, event):
+    unrecorded.overtake(job, event)
+    if job.known.ended is not None and not _reopen(job, event):
         ended = job.known.ended
         job.tell(EndJob(status=ended.status, reason=ended.reason, to=(event.node,)))
         return
@@ -54,7 +56,7 @@ def join(job: Job, event: Join) -> None:
         reason = f"node {event.node} asks for another job: {_difference(job.spec, event.spec)}"
         job.refuse(event.node, event.incarnation, reason, retryable=False)
         return
-    if event.node in job.known.set_aside:
+    if event.node in job.known.set_aside and not _in_unrecorded(job, event.generation):
         reason = job.known.set_aside[event.node]
         job.refuse(event.node, event.incarnation, reason, retryable=False)
         return
@@ -99,6 +101,10 @@ def _reopen(job: Job, event: Join) -> bool:
     return True
 
 
+def _in_unrecorded(job: Job, generation: int) -> bool:
+    return job.unrecorded is not None and generation == job.unrecorded.number
+
+
 def _supersede(job: Job, event: Join) -> None:
     old = job.nodes[event.node].member.incarnation
     reason = f"node {event.node} came back as a new process (incarnation {event.incarnation})"
@@ -125,6 +131,9 @@ def _take_in(job: Job, event: Join) -> None:
         job.write(drains={n: d for n, d in job.known.drains.items() if n != event.node})
     job.hear(event.node)
     _show(job, event.node, event.generation)
+    if _in_unrecorded(job, event.generation):
+        unrecorded.place(job, event.node, event.generation)
+        return
     job.keep_spare(event.node, _prospect(job, event.node))
 
 
@@ -144,6 +153,8 @@ def _prospect(job: Job, name: str) -> str:
     spec, here = job.spec, len(job.ready)
     if job.nodes[name].draining:
         return f"node {name} drains"
+    if job.unrecorded is not None:
+        return unrecorded.prospect(job)
     if job.active is None:
         return f"waiting for nodes: {here} here, at least {spec.min_nodes} needed"
     if job.fitting > len(job.active.members):
@@ -154,6 +165,8 @@ def _prospect(job: Job, name: str) -> str:
 
 def _come_back(job: Job, event: Join) -> None:
     node = job.nodes[event.node]
+    if job.unrecorded is not None:
+        unrecorded.place(job, event.node, event.generation)
     endpoint = node.member.store_endpoint
     if event.store_endpoint and (not node.seated or event.generation >= job.number):
         endpoint, node.fresh = event.store_endpoint, job.missed(event.node) is None

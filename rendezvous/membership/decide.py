@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from rendezvous.generation import Generation, Member
 from rendezvous.membership.budget import charge, describe, failure_of
-from rendezvous.membership.job import Boundary, Job, Phase, counted, listed
+from rendezvous.membership.job import Boundary, Job, Phase, Unrecorded, counted, listed
 from rendezvous.membership.record import Failure
 from rendezvous.membership.seats import seat
+from rendezvous.membership.unrecorded import all_back
 
 WORDS_SECONDS = 3.0
 """An agent holds a first failure back for 2 s, to hear its other ranks; this is a little more."""
@@ -20,11 +21,13 @@ def decide(job: Job) -> None:
     job.alarm = None
     if job.record is None or job.known.ended is not None:
         return
-    if job.active is not None:
+    if job.unrecorded is not None:
+        _hear_out(job, job.unrecorded)
+    elif job.active is not None:
         _tend(job)
-    if job.known.ended is None and job.active is None:
+    if job.known.ended is None and not job.standing:
         _form(job)
-    if job.known.ended is None:
+    if job.known.ended is None and job.unrecorded is None:
         _settle_drains(job)
 
 
@@ -36,12 +39,7 @@ def _tend(job: Job) -> None:
         _conclude(job)
         return
     if job.agreed is not None:
-        # Every rank was done: who is lost now, or has not said so, undoes nothing. The others
-        # mostly follow at once.
-        since, _ = job.agreed
-        gone = job.lost or job.failed or job.deserted
-        if gone or job.due(since + job.spec.beat_timeout):
-            _conclude(job)
+        _await_the_others(job, job.agreed[0])
         return
     draining = [n for n in job.known.drains if n in job.nodes and job.nodes[n].seated]
     if job.lost or job.failed:
@@ -56,13 +54,37 @@ def _tend(job: Job) -> None:
         _ask_if_wanted(job, draining)
 
 
+def _hear_out(job: Job, told: Unrecorded) -> None:
+    """Members are in a generation of which the store has no record: the next one heals that."""
+    if job.agreed is not None:
+        _await_the_others(job, job.agreed[0])
+        return
+    if not all_back(job) or _in_doubt(job):
+        return
+    done = job.phases[Phase.FINISHED]
+    broken = job.lost or job.failed or job.deserted
+    if done and done == job.seated:
+        _conclude(job)
+    elif broken or not done or job.due(told.until + job.spec.boundary_timeout):
+        # Where one is done, the others may be in a moment too.
+        _replace(job, [told.reason, *job.lost, *(describe(event) for event in job.failed)])
+
+
+def _await_the_others(job: Job, since: float) -> None:
+    """Every rank was done: who is lost now, or has not said so, undoes nothing. The others mostly
+    follow at once."""
+    gone = job.lost or job.failed or job.deserted
+    if gone or job.due(since + job.spec.beat_timeout):
+        _conclude(job)
+
+
 def _conclude(job: Job) -> None:
     active = job.active
-    assert active is not None
     statuses = {node.finish for node in job.nodes.values() if node.phase is Phase.FINISHED}
     count = job.seated
     if job.agreed is not None:
-        statuses, count = {job.agreed[1]}, len(active.members)
+        statuses = {job.agreed[1]}
+        count = len(active.members) if active is not None else job.seated
     after = f", after {listed(job.lost)}" if job.lost else ""
     if statuses == {"completed"}:
         reason = f"{counted(count, 'node')} completed the job{after}"
@@ -317,7 +339,7 @@ def _begin(job: Job, reason: str) -> None:
 
 
 def _disband(job: Job, reason: str) -> None:
-    job.write(active=False)
+    job.write(generation=job.as_known(), active=False)
     job.forming = job.now
     # When all have gone it is a start like the first one: it need not begin with the least.
     job.first = not job.ready

@@ -113,4 +113,22 @@ class Note:
     reason: str
 
 
-Effect = Persist | Publish | AskBoundary | KeepSpare | Refuse | AskDrain | DrainDone | EndJob | Note
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warn:
+    """Log what an operator should look at."""
+
+    reason: str
+
+
+Effect = (
+    Persist
+    | Publish
+    | AskBoundary
+    | KeepSpare
+    | Refuse
+    | AskDrain
+    | DrainDone
+    | EndJob
+    | Note
+    | Warn
+)

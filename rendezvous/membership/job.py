@@ -80,6 +80,30 @@ class Boundary:
     drains: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecorded:
+    """Live members are in generation `number`, newer than the record; see `unrecorded`."""
+
+    number: int
+    stored: int
+    """Number of the generation that the store knew, 0 for none."""
+    ended: str
+    """How the job had ended by what the store knew; empty if it had not."""
+    until: float
+    """When all who may be in it have had the time to come back."""
+
+    @property
+    def reason(self) -> str:
+        """From where to where the store went back, for people."""
+        if not self.stored:
+            return f"the members are in generation {self.number}, and the store knows of none"
+        then = f", in which the job has {self.ended}" if self.ended else ""
+        return (
+            f"the store went back from generation {self.number}, which its members are in, "
+            f"to generation {self.stored}{then}"
+        )
+
+
 @dataclass(slots=True)
 class Job:
     """The state, and the small moves on it that keep its counts right.
@@ -107,6 +131,10 @@ class Job:
     outage: bool = False
     joins: int = 0
     heard_number: int = 0
+    newest: int = 0
+    """The newest generation in which a member said it was though the store did not know it."""
+    unrecorded: Unrecorded | None = None
+    """While members are in it."""
     alarm: float | None = None
 
     began: float = 0.0
@@ -139,13 +167,19 @@ class Job:
 
     @property
     def number(self) -> int:
-        """Of the last generation; 0 before the first."""
+        """Of the last generation, be it in the record or not; 0 before the first."""
         record = self.record
-        return record.generation.number if record and record.generation else 0
+        stored = record.generation.number if record and record.generation else 0
+        return max(stored, self.newest)
+
+    @property
+    def standing(self) -> int:
+        """Of the generation that members are in now; 0 if there is none."""
+        return self.number if self.unrecorded is not None or self.active is not None else 0
 
     @property
     def active(self) -> Generation | None:
-        """The generation that stands, if there is one."""
+        """The generation that stands, if there is one and its members are known."""
         return self.record.generation if self.record and self.record.active else None
 
     @property
@@ -208,7 +242,8 @@ class Job:
 
     def end(self, status: str, reason: str, *, by: str) -> None:
         """The job is over; nothing is waited for any more."""
-        self.write(ended=Ended(status=status, reason=reason, by=by), active=False, drains={})
+        ended = Ended(status=status, reason=reason, by=by)
+        self.write(generation=self.as_known(), ended=ended, active=False, drains={})
         self.tell(EndJob(status=status, reason=reason, to=tuple(self.nodes)))
         for node in list(self.nodes):
             self.drop(node)
@@ -216,6 +251,15 @@ class Job:
 
     def write(self, **changes: Any) -> None:
         self.record = replace(self.known, **changes)
+
+    def as_known(self) -> Generation | None:
+        """What to store of the last generation where no other follows at once: one that was not
+        recorded is from here on, so that nobody takes it for newer again."""
+        told = self.unrecorded
+        members = tuple(node.member for node in self.nodes.values() if node.seated)
+        if told is None or not members:
+            return self.known.generation
+        return Generation(number=told.number, members=members, reason=told.reason)
 
     def due(self, deadline: float) -> bool:
         """Whether it is time; if not, the alarm is set."""
@@ -311,6 +355,7 @@ class Job:
     def forget_generation(self) -> None:
         """Nothing of what was said about the last generation counts for the next."""
         self.boundary = self.deserted = self.agreed = self.unready = self.enough = None
+        self.unrecorded = None
         self.lost.clear()
         self.failed.clear()
 

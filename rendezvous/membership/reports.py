@@ -1,4 +1,4 @@
-"""What members say about their workers in the active generation.
+"""What members say about their workers in the generation that stands.
 
 A report about any other generation is late, and changes nothing.
 """
@@ -20,8 +20,7 @@ def _speaker(job: Job, event: Report) -> Node | None:
     if node is None or node.member.incarnation != event.incarnation:
         unknown(job, event.node, event.incarnation)
         return None
-    active = job.active
-    if active is None or event.generation != active.number or not node.seated:
+    if not node.seated or event.generation != job.standing:
         return None
     return node
 

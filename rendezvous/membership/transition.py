@@ -85,7 +85,7 @@ class Membership:
         away = max(0.0, now - job.clock.outside(job.now))
         return JobView(
             generation=self.generation,
-            active=job.active is not None,
+            active=job.standing > 0,
             age=job.now + away - job.began,
             restarts=record.restarts if record else 0,
             target=record.target if record else None,

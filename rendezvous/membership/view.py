@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rendezvous.generation import Generation
+from rendezvous.membership import unrecorded
 from rendezvous.membership.job import Job, Phase, counted
 from rendezvous.membership.record import Ended
 
@@ -48,6 +49,8 @@ def waiting_for(job: Job) -> str:
     """What the next generation waits for, in words."""
     if job.record is None or job.record.ended is not None:
         return ""
+    if job.unrecorded is not None:
+        return f"{unrecorded.prospect(job)}: {job.unrecorded.reason}"
     if job.active is None:
         return f"nodes: {len(job.ready)} here, at least {job.spec.min_nodes} needed"
     if job.lost or job.failed:

@@ -32,4 +32,11 @@ class Close:
     stream: int
 
 
-Action = Write | Send | Close
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell the log what an operator should look at."""
+
+    text: str
+
+
+Action = Write | Send | Close | Warn

@@ -14,7 +14,7 @@ from rendezvous import membership as m
 from rendezvous.codec import generation_to_wire, spec_from_wire, spec_to_wire
 from rendezvous.errors import MessageError
 from rendezvous.generation import Generation
-from rendezvous.service.actions import Action, Close, Send, Write
+from rendezvous.service.actions import Action, Close, Send, Warn, Write
 from rendezvous.service.translate import event_of
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -281,6 +281,8 @@ class Job:
                     actions.append(_send(self._to(effect.to), job_ended=ended))
                 case m.Refuse():
                     actions.extend(self._refuse(effect, refusing))
+                case m.Warn():
+                    actions.append(Warn(effect.reason))
                 case m.Note():
                     pass
         return actions

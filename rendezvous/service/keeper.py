@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rendezvous.errors import Deposed, StoreRefused
 from rendezvous.membership import Record
-from rendezvous.service.actions import Action, Close, Send, Write
+from rendezvous.service.actions import Action, Close, Send, Warn, Write
 from rendezvous.service.job import Job
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.outbox import Outbox
@@ -87,7 +87,10 @@ class Keeper:
                 return
             self._speak(action)
 
-    def _speak(self, action: Send | Close) -> None:
+    def _speak(self, action: Send | Close | Warn) -> None:
+        if isinstance(action, Warn):
+            log.warning("job %s: %s", self.job.run_id, action.text)
+            return
         if isinstance(action, Close):
             if (outbox := self._outboxes.get(action.stream)) is not None:
                 outbox.close()

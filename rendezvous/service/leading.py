@@ -16,6 +16,8 @@ from rendezvous.supervision import awaited, for_good, logged, start_task
 log = logging.getLogger(__name__)
 
 PAUSE_AFTER_ERROR = 0.5
+LOOK_AGAIN = 10.0
+"""Seconds after which it is asked again who leads, whatever the watch has told."""
 
 Lead = Callable[[Leadership], Coroutine[Any, Any, None]]
 
@@ -95,7 +97,7 @@ class Candidate:
     async def _follow(self) -> None:
         while True:
             try:
-                async for told in follow(self._store, LEADER):
+                async for told in follow(self._store, LEADER, refresh=LOOK_AGAIN):
                     self._hear(told)
             except StoreError as error:
                 log.debug("cannot see who leads: %s", error)

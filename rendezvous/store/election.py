@@ -27,6 +27,11 @@ from rendezvous.store.tenure import Tenure
 from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
 from rendezvous.supervision import start_task
 
+LOOK_AGAIN = 5.0
+"""Seconds after which who waits for the key to go looks for itself: longer than a usual lease, and
+no load for the store. A watch can be deaf: where a restored store has run past the revision at
+which it began, it never hears of what happened before."""
+
 
 async def elect(
     store: Store,
@@ -42,6 +47,8 @@ async def elect(
     `ttl`, in seconds, is how long a leader that vanishes keeps others out (etcd grants 2 s and
     more). Candidates by the hundred had better not all stand at once: after a vacancy each waits
     for up to `spread` seconds. Goes on over outages of the store; raises StoreRefused.
+
+    The key is looked at again every LOOK_AGAIN seconds, whatever a watch has told or not.
     """
     while True:
         try:
@@ -197,16 +204,21 @@ def _token(entry: Entry | None, lease: int) -> int | None:
 
 
 async def _vacancy(store: Store, key: str) -> None:
-    """Return when `key` is absent."""
+    """Return when `key` is absent, or may be."""
     snapshot = await store.list(key)
     if all(entry.key != key for entry in snapshot.entries):
         return
-    async with aclosing(store.watch(key, start=snapshot.revision + 1)) as told:
-        async for item in told:
-            if isinstance(item, Compacted):
-                return
-            if any(change.key == key and change.entry is None for change in item.changes):
-                return
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(LOOK_AGAIN),
+            aclosing(store.watch(key, start=snapshot.revision + 1)) as told,
+        ):
+            async for item in told:
+                if isinstance(item, Compacted):
+                    await _pause()
+                    return
+                if any(change.key == key and change.entry is None for change in item.changes):
+                    return
 
 
 def _now() -> float:

@@ -81,6 +81,9 @@ class MemoryStore:
         return self._apply(writes)
 
     async def watch(self, prefix: str, *, start: int) -> AsyncGenerator[Changes | Compacted, None]:
+        if start > self._revision + 1:
+            yield Compacted(self._revision)
+            return
         while not self._closed:
             if start < self._compacted:
                 yield Compacted(self._compacted)

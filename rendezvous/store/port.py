@@ -54,7 +54,8 @@ class Store(Protocol):
     def watch(self, prefix: str, *, start: int) -> AsyncGenerator[Changes | Compacted, None]:
         """Tell every change under `prefix` from revision `start` on: in order, each once.
 
-        Goes on by itself over lost connections, however long. Ends after Compacted only.
+        Goes on by itself over lost connections, however long. Ends after Compacted only, which
+        comes also where the store is not yet at the revision before `start`.
         """
         ...
 

@@ -106,7 +106,11 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """The watch fell behind what the store remembers, and ends: list again, then watch."""
+    """The watch can't tell what came in between, and ends: list again, then watch.
+
+    It fell behind what the store remembers, which begins with `revision`; or the store has gone
+    back in time, to `revision`, before what the watch has told already.
+    """
 
     revision: int
 

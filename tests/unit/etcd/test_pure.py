@@ -115,6 +115,16 @@ def test_a_cursor_tells_of_a_compaction() -> None:
     assert Cursor(5).take(answer) == Compacted(12)
 
 
+@pytest.mark.parametrize(("revision", "told"), [(48, Compacted(48)), (49, None), (60, None)])
+def test_a_cursor_begins_anew_where_the_store_is_older_than_what_it_told(
+    revision: int, told: Compacted | None
+) -> None:
+    answer = wire.WatchResponse(created=True, header=wire.ResponseHeader(revision=revision))
+    cursor = Cursor(50)
+    assert cursor.take(answer) == told
+    assert cursor.next == 50
+
+
 @given(prefix=st.text(), key=st.text())
 def test_a_range_holds_exactly_the_keys_with_the_prefix(prefix: str, key: str) -> None:
     if not key:
