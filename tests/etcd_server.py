@@ -159,6 +159,11 @@ class EtcdServer:
             command.append(f"--user={user}")
         return self._ctl(*command)
 
+    def put_bytes(self, key: bytes, value: bytes) -> None:
+        """A key that need not be text."""
+        command = [_binary("etcdctl"), f"--endpoints={self._url}", "put", key, value]
+        subprocess.run(command, capture_output=True, timeout=READY, check=True)
+
     def enable_auth(self, password: str) -> None:
         """Let in nobody but `root` with this password."""
         self.ctl("user", "add", f"root:{password}")

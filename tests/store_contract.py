@@ -281,7 +281,6 @@ class Elections:
         first = await elect(store, "leader", b"one", ttl=5.0)
         await store.delete("leader")
         second = await elect(store, "leader", b"two", ttl=5.0)
-        assert first.held, "it can't know yet"
         with pytest.raises(Deposed):
             await first.write([Put("a", b"stale")])
         assert not first.held
@@ -290,6 +289,34 @@ class Elections:
         await first.resign()
         assert (await store.get("leader")) is not None, "resigning ends one's own lease only"
         await second.resign()
+
+    async def test_a_leader_whose_key_is_removed_hears_of_it(self, store: Store) -> None:
+        leader = await elect(store, "leader", b"one", ttl=5.0)
+        await store.delete("leader")
+        async with asyncio.timeout(PATIENCE):
+            assert "the election key is gone" in await leader.lost()
+        assert not leader.held
+        await leader.resign()
+
+    async def test_a_leader_puts_right_what_is_written_over_its_key(self, store: Store) -> None:
+        leader = await elect(store, "leader", b"one", ttl=5.0)
+        written = await store.get("leader")
+        assert written is not None
+        await store.put("leader", b"garbage")
+        async with asyncio.timeout(PATIENCE):
+            while (entry := await store.get("leader")) is not None and entry.lease == 0:
+                await asyncio.sleep(0.01)
+        assert entry is not None
+        assert (entry.value, entry.lease) == (b"one", written.lease)
+        assert leader.held
+        await leader.resign()
+        assert await store.get("leader") is None
+
+    async def test_a_key_that_is_no_leaders_does_not_stay(self, store: Store) -> None:
+        await store.put("leader", b"garbage")
+        async with asyncio.timeout(PATIENCE):
+            leader = await elect(store, "leader", b"one", ttl=5.0)
+        await leader.resign()
 
     async def test_fenced_writes_obey_their_guards(self, store: Store) -> None:
         leader = await elect(store, "leader", b"one", ttl=5.0)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from rendezvous.errors import LeaseLost, RevisionCompacted, StoreRefused
 from rendezvous.etcd import methods, translate
 from rendezvous.etcd.access import Access
+from rendezvous.etcd.cluster import MARK, decode_mark, encode_mark
 from rendezvous.etcd.connection import Connection
 from rendezvous.etcd.deadlines import Deadlines
 from rendezvous.etcd.renewer import EtcdRenewer
@@ -124,6 +125,12 @@ class EtcdClient:
     async def status(self) -> wire.StatusResponse:
         """Of the member in use: version, size, leader."""
         return await self._connection.call(methods.STATUS, wire.StatusRequest())
+
+    async def claim(self) -> None:
+        """See Store.claim."""
+        entry, home = await self.get(MARK), self._connection.introductions.cluster.home
+        if home and (entry is None or decode_mark(entry.value) != home):
+            await self.put(MARK, encode_mark(home))
 
     async def close(self) -> None:
         await self._connection.close()

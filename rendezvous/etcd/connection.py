@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 
@@ -15,18 +16,26 @@ from rendezvous.errors import (
     StoreUnavailable,
 )
 from rendezvous.etcd.access import Access
+from rendezvous.etcd.complaints import Complaints
 from rendezvous.etcd.deadlines import Deadlines
 from rendezvous.etcd.endpoint import PAUSE, REQUIRE_LEADER, Endpoint, Metadata
+from rendezvous.etcd.introductions import Introductions
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
 from rendezvous.etcd.renewer import EtcdRenewer
 from rendezvous.etcd.verdict import Verdict, judge
 from rendezvous.wire import etcd_pb2 as wire
 
+log = logging.getLogger(__name__)
+
+UNREACHABLE = "etcd"
+"""What is complained of while no endpoint answers."""
+
 
 class Connection:
     """The members of one cluster, of which one is used until it fails; then the next is.
 
-    `endpoints` are host:port. Raises ConfigurationError when there are none.
+    `endpoints` are host:port. One that turns out to belong to another cluster is left out. Raises
+    ConfigurationError when there are none.
     """
 
     def __init__(
@@ -45,13 +54,21 @@ class Connection:
         self._current = random.randrange(len(self._endpoints))
         self._token = ""
         self._renewing = asyncio.Lock()
+        self.introductions = Introductions(self._endpoints, self._access, self.deadlines)
+        """Which of them belong together."""
+        self._complaints = Complaints()
         self.closed = False
 
     def renewer(self) -> EtcdRenewer:
         """For another thread, on a connection of its own; it begins with the member in use."""
         ahead = [*self._endpoints[self._current :], *self._endpoints[: self._current]]
         addresses = [endpoint.address for endpoint in ahead]
-        return EtcdRenewer(addresses, self._access, attempt=self.deadlines.attempt)
+        return EtcdRenewer(
+            addresses,
+            self._access,
+            attempt=self.deadlines.attempt,
+            cluster=self.introductions.cluster,
+        )
 
     @property
     def current(self) -> Endpoint:
@@ -86,12 +103,26 @@ class Connection:
                 failures.append(f"{endpoint.address}: no connection")
                 self.leave(endpoint)
                 continue
+            left = max(deadline - loop.time(), 0.001)
+            if problem := await self.introductions.problem(endpoint, left):
+                failures.append(f"{endpoint.address}: {problem}")
+                self.leave(endpoint)
+                await asyncio.sleep(random.uniform(*PAUSE))
+                continue
             metadata = await self.metadata() if authenticated else REQUIRE_LEADER
             left = max(deadline - loop.time(), 0.001)
             try:
-                return await endpoint.ask(
+                answer = await endpoint.ask(
                     method, request, timeout=min(self.deadlines.attempt, left), metadata=metadata
                 )
+                if problem := await self._stranger(endpoint, answer.header.cluster_id):
+                    # What was done was done there.
+                    verdict: Verdict | StoreError = Verdict.UNCERTAIN
+                    why = f"{endpoint.address}: {problem}"
+                else:
+                    if self._complaints.over(UNREACHABLE):
+                        log.info("etcd answers again")
+                    return answer
             except grpc.aio.AioRpcError as error:
                 verdict = judge(error.code(), error.details() or "")
                 why = f"{endpoint.address}: {error.code().name}: {error.details()}"
@@ -106,8 +137,19 @@ class Connection:
             if verdict is Verdict.UNCERTAIN and not method.repeatable:
                 raise OutcomeUnknown(f"{method.path}: {why}")
             await asyncio.sleep(random.uniform(*PAUSE))
+        raise self._unavailable(method.path, failures, loop.time())
+
+    def _unavailable(self, path: str, failures: Sequence[str], now: float) -> StoreUnavailable:
         told = "; ".join(dict.fromkeys(failures[-2 * len(self._endpoints) :])) or "no time left"
-        raise StoreUnavailable(f"{method.path}: not within {self.deadlines.call:g} s: {told}")
+        if self._complaints.due(UNREACHABLE, now):
+            log.warning("etcd does not answer: %s", told)
+        return StoreUnavailable(f"{path}: not within {self.deadlines.call:g} s: {told}")
+
+    async def _stranger(self, endpoint: Endpoint, cluster: int) -> str:
+        """Why an answer of that cluster is not to be believed: the address has become another's."""
+        if not self.introductions.differs(endpoint, cluster):
+            return ""
+        return await self.introductions.problem(endpoint, self.deadlines.attempt)
 
     async def metadata(self) -> Metadata:
         """What goes with every call. Raises NotAuthenticated, StoreUnavailable."""

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
 
 from rendezvous.wire import etcd_pb2 as wire
 
+
+class Answer(Protocol):
+    """Every answer of etcd says in its header who gives it."""
+
+    header: wire.ResponseHeader
+
+    @classmethod
+    def FromString(cls, data: bytes, /) -> Self: ...
+
+
 Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
+Response = TypeVar("Response", bound=Answer)
 
 
 @dataclass(frozen=True, slots=True)

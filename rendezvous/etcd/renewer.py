@@ -11,6 +11,7 @@ import grpc
 
 from rendezvous.errors import LeaseLost, StoreError, StoreUnavailable
 from rendezvous.etcd.access import Access
+from rendezvous.etcd.cluster import Cluster
 from rendezvous.etcd.endpoint import OPTIONS, PAUSE, REQUIRE_LEADER, Metadata
 from rendezvous.etcd.methods import AUTHENTICATE, KEEP_ALIVE
 from rendezvous.etcd.verdict import Verdict, judge
@@ -18,11 +19,16 @@ from rendezvous.wire import etcd_pb2 as wire
 
 
 class EtcdRenewer:
-    """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer."""
+    """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer.
 
-    def __init__(self, endpoints: Sequence[str], access: Access, *, attempt: float) -> None:
+    `cluster` knows who is asked for the lease, which no other cluster has.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[str], access: Access, *, attempt: float, cluster: Cluster
+    ) -> None:
         self._endpoints = tuple(endpoints)
-        self._access, self._attempt = access, attempt
+        self._access, self._attempt, self._cluster = access, attempt, cluster
         self._turn = 0
         self._channel: grpc.Channel | None = None
         self._token = ""
@@ -34,6 +40,10 @@ class EtcdRenewer:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 return self._ask(lease, min(self._attempt, left))
+            except StoreUnavailable as error:
+                failure = str(error)
+                self._next()
+                time.sleep(random.uniform(*PAUSE))
             except grpc.RpcError as error:
                 verdict = judge(error.code(), error.details() or "")
                 if isinstance(verdict, StoreError):
@@ -61,6 +71,8 @@ class EtcdRenewer:
         metadata = self._metadata(timeout)
         ttl = 0
         for answer in keep_alive(iter([request]), timeout=timeout, metadata=metadata):
+            if answer.header.cluster_id not in (0, self._cluster.home):
+                raise StoreUnavailable(f"{self._endpoints[self._turn]}: of another cluster")
             ttl = answer.TTL
         if ttl <= 0:
             raise LeaseLost(f"lease {lease:x} has run out or was never granted")

@@ -22,9 +22,14 @@ def range_of(prefix: str) -> tuple[bytes, bytes]:
     return key, key[:-1] + bytes([key[-1] + 1])
 
 
+def key_of(kv: wire.KeyValue) -> str:
+    """Ours are UTF-8. Another's may be any bytes: those that are no text are shown as `\\xff`."""
+    return kv.key.decode(errors="backslashreplace")
+
+
 def entry(kv: wire.KeyValue) -> Entry:
     return Entry(
-        key=kv.key.decode(),
+        key=key_of(kv),
         value=kv.value,
         create_revision=kv.create_revision,
         mod_revision=kv.mod_revision,
@@ -70,7 +75,7 @@ def changes(events: list[wire.Event]) -> Changes:
     """Of one answer of a watch that has events."""
     told = tuple(
         Change(
-            key=event.kv.key.decode(),
+            key=key_of(event.kv),
             entry=entry(event.kv) if event.type == wire.Event.PUT else None,
             revision=event.kv.mod_revision,
         )

@@ -64,6 +64,8 @@ async def watch(
             metadata = await connection.metadata()
             async with aclosing(_answers(connection, endpoint, metadata, prefix, cursor)) as stream:
                 async for answer in stream:
+                    if connection.introductions.differs(endpoint, answer.header.cluster_id):
+                        break
                     if answer.canceled and not answer.compact_revision:
                         verdict = judge(grpc.StatusCode.UNAVAILABLE, answer.cancel_reason)
                         break
@@ -100,6 +102,8 @@ async def _answers(
     """One stream's answers until it ends; a member that does not take the watch on is given up."""
     if not await endpoint.reach(connection.deadlines.connect):
         raise StoreUnavailable(f"{endpoint.address}: no connection")
+    if problem := await connection.introductions.problem(endpoint, connection.deadlines.attempt):
+        raise StoreUnavailable(f"{endpoint.address}: {problem}")
     key, range_end = range_of(prefix)
     request = wire.WatchCreateRequest(
         key=key, range_end=range_end, start_revision=cursor.next, progress_notify=True

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rendezvous.membership.arrivals import unknown
 from rendezvous.membership.events import Finished, Left, Listening, Running, WorkerFailed
-from rendezvous.membership.job import Job, Node, Phase
+from rendezvous.membership.job import Job, Node, Phase, counted
 
 Report = Listening | Running | Left | WorkerFailed | Finished
 
@@ -84,6 +84,7 @@ def worker_failed(job: Job, event: WorkerFailed) -> None:
 def finished(job: Job, event: Finished) -> None:
     node = _speaker(job, event)
     if node is None:
+        _finished_before(job, event)
         return
     if event.status == "failed":
         why = f": {event.reason}" if event.reason else ""
@@ -93,3 +94,16 @@ def finished(job: Job, event: Finished) -> None:
     job.move(event.node, Phase.FINISHED)
     if event.whole and job.agreed is None:
         job.agreed = job.now, event.status
+
+
+def _finished_before(job: Job, event: Finished) -> None:
+    """The generation was given up, since too few of its members were heard of. If all ranks of it
+    have agreed that they are done, there is nothing left to wait for."""
+    last = job.known.generation
+    if job.standing or last is None or event.generation != last.number:
+        return
+    seat = last.group_rank(event.node)
+    if not event.whole or seat is None or last.members[seat].incarnation != event.incarnation:
+        return
+    count = counted(len(last.members), "node")
+    job.end(event.status, f"{count} were done before they were given up", by="workers")

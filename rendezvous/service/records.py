@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 from rendezvous.membership import Record
+from rendezvous.outside.names import RUN_ID, named
 
 LEADER = "/remesh/leader"
 JOBS = "/remesh/v1/"
@@ -27,7 +28,10 @@ def job_key(run_id: str) -> str:
 def run_id_of(key: str) -> str | None:
     """The job whose record the key holds; None for another key."""
     run_id, _, rest = key.removeprefix(JOBS).partition("/")
-    return run_id if rest == "job" else None
+    try:
+        return named(RUN_ID, run_id) if rest == "job" else None
+    except ValueError:
+        return None
 
 
 def encode_record(record: Record) -> bytes:

@@ -10,6 +10,7 @@ from functools import partial
 
 from rendezvous.codec import BEAT
 from rendezvous.errors import MessageError, StoreError
+from rendezvous.outside.echo import shown
 from rendezvous.security import Tokens
 from rendezvous.service import checks
 from rendezvous.service.actions import Action
@@ -76,6 +77,7 @@ class Service:
 
     async def _lead(self, leadership: Leadership) -> None:
         try:
+            await self._claim()
             await self._restore(leadership)
             self._leadership = leadership
             self._leading_since = self._loop.time()
@@ -84,6 +86,12 @@ class Service:
             await self._keep_house(leadership)
         finally:
             self._step_down()
+
+    async def _claim(self) -> None:
+        try:
+            await self._store.claim()
+        except StoreError as error:
+            log.warning("cannot write down which store this is: %s", error)
 
     async def _restore(self, leadership: Leadership) -> None:
         while True:
@@ -96,6 +104,7 @@ class Service:
         for entry in entries:
             run_id = run_id_of(entry.key)
             if run_id is None:
+                log.warning("%s is no key of a job, and left alone", shown(entry.key))
                 continue
             try:
                 record = decode_record(entry.value)

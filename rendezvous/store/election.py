@@ -5,11 +5,15 @@ The key's create revision is the leader's token: it grows from leader to leader,
 is guarded by it. Beside the election key stands `<key>.fence`, rewritten by every such write and
 guarded by its last revision: a write whose answer got lost is thereby made once, not twice, and
 one that is overtaken by its successor never. Who watches the election key by prefix sees both.
+
+The leader watches its key too. Once that is gone another may lead, whoever removed it, and the
+leader ends; where somebody has written over it, the leader puts it right.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -21,16 +25,25 @@ from rendezvous.errors import (
     StoreError,
     StoreUnavailable,
 )
+from rendezvous.store.follow import follow
 from rendezvous.store.port import Store
 from rendezvous.store.renewal import PAUSE, LoopRenewal, Renewal, ThreadRenewal
 from rendezvous.store.tenure import Tenure
-from rendezvous.store.values import Compacted, Entry, Guard, Put, Write
-from rendezvous.supervision import start_task
+from rendezvous.store.values import Changes, Compacted, Delete, Entry, Guard, Put, Snapshot, Write
+from rendezvous.supervision import awaited, for_good, start_task
+
+log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 5.0
 """Seconds after which who waits for the key to go looks for itself: longer than a usual lease, and
 no load for the store. A watch can be deaf: where a restored store has run past the revision at
 which it began, it never hears of what happened before."""
+LOOK_AT_ONES_OWN = 2.0
+"""Seconds after which a leader looks at its own key itself. It bounds how long there are two of
+them, and is far below the time in which a new leader misses nobody."""
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds, after a fault of ours."""
+GONE = "the election key is gone, or another's"
 
 
 async def elect(
@@ -50,11 +63,12 @@ async def elect(
 
     The key is looked at again every LOOK_AGAIN seconds, whatever a watch has told or not.
     """
+    stray = 0
     while True:
         try:
             if leadership := await stand(store, key, value, ttl=ttl, own_thread=own_thread):
                 return leadership
-            await _vacancy(store, key)
+            stray = await _vacancy(store, key, stray)
             await asyncio.sleep(random.uniform(0.0, spread))
         except (StoreUnavailable, OutcomeUnknown, LeaseLost):
             await _pause()
@@ -88,14 +102,17 @@ async def stand(
         if renewer is None
         else ThreadRenewal(renewer, lease.id, tenure)
     )
-    return Leadership(store, key, token, lease.id, renewal)
+    return Leadership(store, key, value, token, lease.id, renewal)
 
 
 class Leadership:
     """Being the leader, for as long as it lasts. `token` is greater than any earlier leader's."""
 
-    def __init__(self, store: Store, key: str, token: int, lease: int, renewal: Renewal) -> None:
+    def __init__(
+        self, store: Store, key: str, value: bytes, token: int, lease: int, renewal: Renewal
+    ) -> None:
         self.key = key
+        self._value = value
         self.token = token
         self._store = store
         self._fence = f"{key}.fence"
@@ -110,6 +127,8 @@ class Leadership:
             name=f"leadership of {key}",
             failed=lambda error: self._lose(f"its lease can't be renewed: {error!r}"),
         )
+        watching = for_good(self._watch_key, name=f"watch of {key}", pause=PAUSE_AFTER_FAILURE)
+        self._watching = start_task(watching, name=f"watch of {key}", failed=awaited)
 
     @property
     def held(self) -> bool:
@@ -182,17 +201,41 @@ class Leadership:
         entries = {entry.key: entry for entry in (await self._store.list(self.key)).entries}
         mine, fence = entries.get(self.key), entries.get(self._fence)
         if mine is None or fence is None or mine.create_revision != self.token:
-            self._lose("the election key is gone, or another's")
+            self._lose(GONE)
             raise Deposed(self._why())
         return fence
 
     async def _renew(self) -> None:
         self._lose(await self._renewal.run())
 
+    async def _watch_key(self) -> None:
+        while True:
+            try:
+                async for told in follow(self._store, self.key, refresh=LOOK_AT_ONES_OWN):
+                    await self._look(told)
+            except StoreError:
+                # Whether the lease can be renewed is what counts then.
+                await _pause()
+
+    async def _look(self, told: Snapshot | Changes) -> None:
+        if isinstance(told, Snapshot):
+            mine = next((entry for entry in told.entries if entry.key == self.key), None)
+        else:
+            changes = [change for change in told.changes if change.key == self.key]
+            if not changes:
+                return
+            mine = changes[-1].entry
+        if mine is None or mine.create_revision != self.token:
+            self._lose(GONE)
+        elif (mine.value, mine.lease) != (self._value, self._lease):
+            log.warning("somebody has written over %s: it is put right", self.key)
+            await self.write([Put(self.key, self._value, self._lease)])
+
     def _lose(self, reason: str) -> None:
         if not self._end.done():
             self._end.set_result(reason)
         self._renewing.cancel()
+        self._watching.cancel()
 
     def _why(self) -> str:
         reason = self._end.result() if self._end.done() else "its lease may have run out"
@@ -203,15 +246,31 @@ def _token(entry: Entry | None, lease: int) -> int | None:
     return entry.create_revision if entry is not None and entry.lease == lease else None
 
 
-async def _vacancy(store: Store, key: str) -> None:
-    """Return when `key` is absent, or may be."""
+async def _vacancy(store: Store, key: str, stray: int) -> int:
+    """Return when `key` is absent, or may be.
+
+    A key without a lease, which no leader has made, would never go. A leader that lives puts it
+    right; where it is still there at the second look (`stray` is its revision at the first, and
+    what is returned at the next), it is removed.
+    """
     snapshot = await store.list(key)
-    if all(entry.key != key for entry in snapshot.entries):
-        return
+    held = next((entry for entry in snapshot.entries if entry.key == key), None)
+    if held is None:
+        return 0
+    if not held.lease and held.mod_revision == stray:
+        log.warning("%s is not a leader's, for it has no lease: it is removed", key)
+        await store.txn([Guard.unchanged_since(key, stray)], [Delete(key)])
+        return 0
+    await _removal(store, key, snapshot.revision + 1)
+    return 0 if held.lease else held.mod_revision
+
+
+async def _removal(store: Store, key: str, start: int) -> None:
+    """Return when it was told that `key` is gone, or it is time to look again."""
     with suppress(TimeoutError):
         async with (
             asyncio.timeout(LOOK_AGAIN),
-            aclosing(store.watch(key, start=snapshot.revision + 1)) as told,
+            aclosing(store.watch(key, start=start)) as told,
         ):
             async for item in told:
                 if isinstance(item, Compacted):

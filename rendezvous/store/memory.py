@@ -126,6 +126,9 @@ class MemoryStore:
         self._compacted = revision
         del self._log[: bisect_left(self._log, revision, key=lambda told: told.revision)]
 
+    async def claim(self) -> None:
+        """There is no other."""
+
     async def close(self) -> None:
         self._closed = True
         for held in self._leases.values():

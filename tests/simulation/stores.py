@@ -117,6 +117,9 @@ class RemoteStore:
                 await self._network.passable(STORE, self._host)
                 yield told
 
+    async def claim(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -139,7 +139,8 @@ async def test_a_follower_hears_of_an_end_after_the_store_went_back(
     etcd: EtcdServer, service: ServiceProcess, tmp_path: Path
 ) -> None:
     """
-    1. After the snapshot etcd takes many writes; two services watch it, far beyond the snapshot.
+    1. After the snapshot etcd takes many writes that both services' watches tell of, so that
+       these are far beyond the snapshot.
     2. It is restored. One of the services leads, and is killed.
     3. The other one leads.
     """
@@ -149,7 +150,7 @@ async def test_a_follower_hears_of_an_end_after_the_store_went_back(
         snapshot = etcd.snapshot()
         client = EtcdClient([etcd.endpoint])
         for number in range(100):
-            await client.put("/other/key", b"%d" % number)
+            await client.put("/remesh/leader.beside", b"%d" % number)
         await client.close()
         etcd.kill()
         # Longer than the lease: the leader steps down, so that both stand anew.

@@ -150,3 +150,10 @@ def test_halves_of_pairs_are_refused() -> None:
 
 def test_secrets_stay_out_of_reprs() -> None:
     assert "geheim" not in repr(Access(user="root", password="geheim"))
+
+
+def test_a_key_that_is_no_text_is_shown_and_breaks_nothing() -> None:
+    kv = wire.KeyValue(key=b"/remesh/v1/caf\xe9", value=b"x")
+    assert translate.entry(kv).key == "/remesh/v1/caf\\xe9"
+    event = wire.Event(type=wire.Event.DELETE, kv=kv)
+    assert translate.changes([event]).changes[0].key == "/remesh/v1/caf\\xe9"

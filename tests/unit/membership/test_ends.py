@@ -177,3 +177,21 @@ def test_a_job_whose_nodes_ended_unheard_can_be_started_again():
     story.join("a", "b", incarnation=2, earlier=1)
     assert [member.incarnation for member in story.generation.members] == [2, 2]
     assert story.number == 2
+
+
+def test_members_that_were_all_done_when_they_were_given_up_have_completed_the_job():
+    """
+    1. a new leader hears of none of three members, and gives the generation up
+    2. two come back; by what one of them says all ranks had agreed that they were done
+    """
+    story = Story(min_nodes=3)
+    story.begin("a", "b", "c")
+    story.beating.clear()
+    story.new_leader()
+    story.after(story.spec.leader_grace + 0.1)
+    assert not story.membership.view(story.now).active
+    story.join("a", "b", generation=1)
+    story.finish("a")
+    assert story.saw(EndJob) == []
+    story.finish("b", whole=True)
+    assert story.only(EndJob).status == "completed"

@@ -55,7 +55,8 @@ def test_what_nobody_wrote_is_an_error_and_not_a_crash(value: bytes) -> None:
 def test_keys_name_their_job() -> None:
     assert job_key("a.b-c") == "/remesh/v1/a.b-c/job"
     assert run_id_of(job_key("a.b-c")) == "a.b-c"
-    assert run_id_of("/remesh/v1/a/other") is None
+    for stray in ("/remesh/v1/a/other", "/remesh/v1/caf\\xe9/job", "/remesh/v1//job"):
+        assert run_id_of(stray) is None
 
 
 def test_a_leader_says_where_it_is() -> None:

@@ -61,6 +61,9 @@ BY_THEMSELVES = {
 """What is started without the helper, and why that may be."""
 
 BESIDE = {
+    "rendezvous/etcd/introductions.py": [
+        "start_task an endpoint's cluster",
+    ],
     "rendezvous/service/door.py": [
         "start_task door",
     ],
@@ -84,7 +87,9 @@ BESIDE = {
         "start_task reports",
     ],
     "rendezvous/store/election.py": [
+        "for_good watch of {}",
         "start_task leadership of {}",
+        "start_task watch of {}",
     ],
     "rendezvous/store/memory.py": [
         "call_later self._end_lease",
