@@ -126,6 +126,10 @@ class EtcdClient:
         """Of the member in use: version, size, leader."""
         return await self._connection.call(methods.STATUS, wire.StatusRequest())
 
+    @property
+    def trouble(self) -> str:
+        return self._connection.trouble
+
     async def claim(self) -> None:
         """See Store.claim."""
         entry, home = await self.get(MARK), self._connection.introductions.cluster.home

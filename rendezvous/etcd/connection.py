@@ -9,16 +9,20 @@ from collections.abc import Sequence
 
 import grpc.aio
 
+from rendezvous.complaints import Complaints
 from rendezvous.errors import (
     ConfigurationError,
+    NotAuthenticated,
     OutcomeUnknown,
+    PermissionDenied,
     StoreError,
+    StoreFull,
+    StoreRefused,
     StoreUnavailable,
 )
 from rendezvous.etcd.access import Access
-from rendezvous.etcd.complaints import Complaints
 from rendezvous.etcd.deadlines import Deadlines
-from rendezvous.etcd.endpoint import PAUSE, REQUIRE_LEADER, Endpoint, Metadata
+from rendezvous.etcd.endpoint import REQUIRE_LEADER, Endpoint, Metadata, pause_after
 from rendezvous.etcd.introductions import Introductions
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
 from rendezvous.etcd.renewer import EtcdRenewer
@@ -27,6 +31,8 @@ from rendezvous.wire import etcd_pb2 as wire
 
 log = logging.getLogger(__name__)
 
+LASTING = (StoreFull, NotAuthenticated, PermissionDenied)
+"""Refusals of one write that hold for the next one as well."""
 UNREACHABLE = "etcd"
 """What is complained of while no endpoint answers."""
 
@@ -57,6 +63,10 @@ class Connection:
         self.introductions = Introductions(self._endpoints, self._access, self.deadlines)
         """Which of them belong together."""
         self._complaints = Complaints()
+        self._silent = ""
+        """Why no endpoint answers; empty when one did."""
+        self._refused: StoreRefused | None = None
+        """The last thing that etcd would not do and that concerns all of the kind."""
         self.closed = False
 
     def renewer(self) -> EtcdRenewer:
@@ -79,6 +89,10 @@ class Connection:
         if self.current is failed:
             self._current = (self._current + 1) % len(self._endpoints)
 
+    def pause_after(self, failures: int) -> float:
+        """Seconds until the next attempt, after so many in a row that failed."""
+        return pause_after(failures, len(self._endpoints))
+
     async def call(
         self,
         method: Method[Request, Response],
@@ -100,14 +114,16 @@ class Connection:
             self.require_open()
             endpoint = self.current
             if not await endpoint.reach(min(self.deadlines.connect, left)):
-                failures.append(f"{endpoint.address}: no connection")
+                failures.append(f"{endpoint.address}: {self.deadlines.no_connection}")
                 self.leave(endpoint)
                 continue
             left = max(deadline - loop.time(), 0.001)
             if problem := await self.introductions.problem(endpoint, left):
                 failures.append(f"{endpoint.address}: {problem}")
                 self.leave(endpoint)
-                await asyncio.sleep(random.uniform(*PAUSE))
+                # Where nobody's cluster is known yet, all of them were asked for it.
+                asked = 1 if self.introductions.cluster.home else len(self._endpoints)
+                await asyncio.sleep(self.pause_after(asked * len(failures)))
                 continue
             metadata = await self.metadata() if authenticated else REQUIRE_LEADER
             left = max(deadline - loop.time(), 0.001)
@@ -120,14 +136,13 @@ class Connection:
                     verdict: Verdict | StoreError = Verdict.UNCERTAIN
                     why = f"{endpoint.address}: {problem}"
                 else:
-                    if self._complaints.over(UNREACHABLE):
-                        log.info("etcd answers again")
+                    self._done(method.repeatable)
                     return answer
             except grpc.aio.AioRpcError as error:
                 verdict = judge(error.code(), error.details() or "")
                 why = f"{endpoint.address}: {error.code().name}: {error.details()}"
             if isinstance(verdict, StoreError):
-                raise verdict
+                raise self._told(verdict)
             if verdict is Verdict.STALE_TOKEN and authenticated and not renewed:
                 renewed = True
                 await self.renew_token(metadata)
@@ -136,14 +151,35 @@ class Connection:
             self.leave(endpoint)
             if verdict is Verdict.UNCERTAIN and not method.repeatable:
                 raise OutcomeUnknown(f"{method.path}: {why}")
-            await asyncio.sleep(random.uniform(*PAUSE))
+            await asyncio.sleep(self.pause_after(len(failures)))
         raise self._unavailable(method.path, failures, loop.time())
 
     def _unavailable(self, path: str, failures: Sequence[str], now: float) -> StoreUnavailable:
         told = "; ".join(dict.fromkeys(failures[-2 * len(self._endpoints) :])) or "no time left"
+        self._silent = f"etcd does not answer: {told}"
         if self._complaints.due(UNREACHABLE, now):
-            log.warning("etcd does not answer: %s", told)
+            log.warning("%s", self._silent)
         return StoreUnavailable(f"{path}: not within {self.deadlines.call:g} s: {told}")
+
+    @property
+    def trouble(self) -> str:
+        """What is the matter with the store now; empty when nothing is."""
+        return self._silent or ("" if self._refused is None else str(self._refused))
+
+    def _told(self, error: StoreError) -> StoreError:
+        """An error that is about to be raised: etcd has answered."""
+        self._done(True)
+        if isinstance(error, LASTING):
+            self._refused = error
+        return error
+
+    def _done(self, repeatable: bool) -> None:
+        """Something was answered; what was done was a read, or a write."""
+        self._silent = ""
+        if self._complaints.over(UNREACHABLE):
+            log.info("etcd answers again")
+        if not repeatable:
+            self._refused = None
 
     async def _stranger(self, endpoint: Endpoint, cluster: int) -> str:
         """Why an answer of that cluster is not to be believed: the address has become another's."""

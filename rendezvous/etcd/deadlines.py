@@ -18,6 +18,18 @@ class Deadlines:
     call: float = 5.0
     """For all attempts of one call together."""
 
+    @classmethod
+    def of(cls, attempt: float) -> Deadlines:
+        """All of them in the usual proportion to `attempt`."""
+        usual = cls()
+        scale = attempt / usual.attempt
+        return cls(connect=usual.connect * scale, attempt=attempt, call=usual.call * scale)
+
+    @property
+    def no_connection(self) -> str:
+        """What to say of an endpoint that can't be reached in time."""
+        return f"no connection within {self.connect:.3g} s"
+
     def __post_init__(self) -> None:
         if not 0 < self.connect <= self.attempt <= self.call:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import grpc
 import grpc.aio
@@ -32,7 +33,14 @@ Metadata = tuple[tuple[str, str], ...]
 # A member without a leader refuses at once, so that another one is asked.
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
 PAUSE = (0.02, 0.1)
-"""Seconds between two attempts, at random."""
+"""Seconds between two attempts, at random; twice as long with each round of all members."""
+LONGEST_PAUSE = 1.0
+"""Seconds: nobody need be asked more often for hours, and one that is back is found soon."""
+
+
+def pause_after(failures: int, members: int) -> float:
+    """Seconds until the next attempt, after so many in a row that failed."""
+    return min(LONGEST_PAUSE, random.uniform(*PAUSE) * 2.0 ** min(failures // members, 10))
 
 
 class Endpoint:

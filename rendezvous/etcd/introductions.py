@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import grpc.aio
 
+from rendezvous.complaints import Complaints
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.cluster import MARK, Cluster, decode_mark
-from rendezvous.etcd.complaints import Complaints
 from rendezvous.etcd.deadlines import Deadlines
 from rendezvous.etcd.endpoint import Endpoint, Metadata
 from rendezvous.etcd.methods import AUTHENTICATE, RANGE, STATUS
@@ -105,7 +105,7 @@ class Introductions:
         Why it did not answer; empty if it did.
         """
         if not await endpoint.reach(self._deadlines.connect):
-            return "no connection"
+            return self._deadlines.no_connection
         try:
             answer = await endpoint.ask(
                 STATUS, wire.StatusRequest(), timeout=self._deadlines.attempt, metadata=()

@@ -39,6 +39,11 @@ _REFUSED: tuple[tuple[str, type[StoreError]], ...] = (
     ("authentication failed", NotAuthenticated),
     ("user name is empty", NotAuthenticated),
 )
+_MENDED_BY: dict[type[StoreError], str] = {
+    StoreFull: "etcd's quota is used up; make room: compact, defrag, alarm disarm",
+    PermissionDenied: "the user needs a role with readwrite on the prefix /remesh/",
+    NotAuthenticated: "see --store-user and --store-password-file",
+}
 _AMBIGUOUS = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -60,7 +65,7 @@ def judge(code: grpc.StatusCode, details: str) -> Verdict | StoreError:
         return Verdict.UNDONE
     for text, error in _REFUSED:
         if text in details:
-            return error(details)
+            return error(f"{details}: {_MENDED_BY[error]}" if error in _MENDED_BY else details)
     if "has been compacted" in details:
         return RevisionCompacted(0)
     if code in _AMBIGUOUS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import grpc.aio
 
 from rendezvous.errors import PermissionDenied, StoreError, StoreUnavailable
 from rendezvous.etcd.connection import Connection
-from rendezvous.etcd.endpoint import PAUSE, Endpoint, Metadata
+from rendezvous.etcd.endpoint import Endpoint, Metadata
 from rendezvous.etcd.methods import WATCH
 from rendezvous.etcd.translate import changes, range_of
 from rendezvous.etcd.verdict import Verdict, judge
@@ -55,7 +54,7 @@ async def watch(
 ) -> AsyncGenerator[Changes | Compacted, None]:
     """See Store.watch. Raises StoreRefused."""
     cursor = Cursor(start)
-    renewed = False
+    renewed, failures = False, 0
     while not connection.closed:
         endpoint = connection.current
         metadata: Metadata = ()
@@ -69,7 +68,7 @@ async def watch(
                     if answer.canceled and not answer.compact_revision:
                         verdict = judge(grpc.StatusCode.UNAVAILABLE, answer.cancel_reason)
                         break
-                    renewed = False
+                    renewed, failures = False, 0
                     told = cursor.take(answer)
                     if told is not None:
                         yield told
@@ -93,7 +92,8 @@ async def watch(
             raise verdict
         else:
             connection.leave(endpoint)
-            await asyncio.sleep(random.uniform(*PAUSE))
+            failures += 1
+            await asyncio.sleep(connection.pause_after(failures))
 
 
 async def _answers(

@@ -16,9 +16,13 @@ from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
 from rendezvous.store import MemoryStore, Store
+from rendezvous.store.location import parse_endpoints
 from rendezvous.timeouts import Timeouts
 
-DEFAULT_ENDPOINT = "127.0.0.1:29400"
+DEFAULT_PORT = 29400
+DEFAULT_ENDPOINT = f"127.0.0.1:{DEFAULT_PORT}"
+STORE_TIMEOUT = 1.5
+"""Seconds, as `rendezvous.etcd.Deadlines` has it."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
 GARBAGE_FROM = 50_000
 """So many objects more than before, and Python looks for garbage among them (as it comes, 700)."""
@@ -149,6 +153,14 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store-tls-key", metavar="FILE", help="its key")
     parser.add_argument("--store-user", metavar="NAME", help="etcd's user, where it has users")
     parser.add_argument("--store-password-file", metavar="FILE", help="holds that user's password")
+    parser.add_argument(
+        "--store-timeout",
+        type=float,
+        default=STORE_TIMEOUT,
+        metavar="SECONDS",
+        help="how long one member of etcd may take to answer; two thirds of it to connect, and ten "
+        "thirds for all of them together (default: %(default)s)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
 
 
@@ -197,12 +209,12 @@ def open_store(args: argparse.Namespace) -> Store:
     if args.store == "memory":
         return MemoryStore()
     scheme, separator, rest = args.store.partition("://")
-    endpoints = [endpoint for endpoint in rest.split(",") if endpoint]
-    if scheme not in ("etcd", "etcds") or not separator or not endpoints:
+    if scheme not in ("etcd", "etcds") or not separator or not rest.strip(","):
         raise ConfigurationError(
             f"--store {args.store}: expected memory, or etcd://HOST:PORT,HOST:PORT"
         )
-    from rendezvous.etcd import Access, EtcdClient
+    endpoints = parse_endpoints(rest.rstrip(","))
+    from rendezvous.etcd import Access, Deadlines, EtcdClient
 
     password = _pem(args.store_password_file)
     access = Access(
@@ -213,7 +225,7 @@ def open_store(args: argparse.Namespace) -> Store:
         password=password.decode().strip() if password is not None else None,
         tls=scheme == "etcds",
     )
-    return EtcdClient(endpoints, access=access)
+    return EtcdClient(endpoints, access=access, deadlines=Deadlines.of(args.store_timeout))
 
 
 async def _operate(args: argparse.Namespace) -> int:
@@ -221,13 +233,13 @@ async def _operate(args: argparse.Namespace) -> int:
     security = Security.from_files(
         ca=args.tls_ca, cert=args.tls_cert, key=args.tls_key, token_file=args.token_file
     )
-    endpoints = [endpoint for endpoint in args.endpoint.split(",") if endpoint]
+    endpoints = parse_endpoints(args.endpoint.rstrip(","), port=DEFAULT_PORT)
     async with Operator(endpoints, security=security) as operator:
         match args.rendezvous_command:
             case "status":
                 status = await operator.status(args.run_id)
                 sys.stdout.write(as_json(status) if args.json else as_text(status))
-                return 0
+                return 0 if status.leader == status.service else EXIT_FAILED
             case "drain":
                 reply = await operator.drain(
                     args.run_id, args.node, grace=args.grace, reason=args.reason

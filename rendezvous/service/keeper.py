@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from rendezvous.complaints import Complaints
 from rendezvous.errors import Deposed, StoreRefused
 from rendezvous.membership import Record
 from rendezvous.service.actions import Action, Close, Send, Warn, Write
@@ -25,7 +26,8 @@ PAUSE_AFTER_FAILURE = 1.0
 
 
 class Keeper:
-    """One job under this leader. `outboxes` are the service's open streams."""
+    """One job under this leader. `outboxes` are the service's open streams, `complaints` those of
+    all its jobs: a store that refuses one's writes refuses the others' too."""
 
     def __init__(
         self,
@@ -33,11 +35,13 @@ class Keeper:
         leadership: Leadership,
         outboxes: Mapping[int, Outbox],
         metrics: Metrics,
+        complaints: Complaints | None = None,
     ) -> None:
         self.job = job
         self._leadership = leadership
         self._outboxes = outboxes
         self._metrics = metrics
+        self._complaints = complaints or Complaints()
         self._waiting: deque[Action] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -109,10 +113,12 @@ class Keeper:
                 try:
                     with self._metrics.store_write():
                         await self._leadership.write([Put(key, encode_record(record))])
+                    self._complaints.over("write")
                     break
                 except StoreRefused as error:
                     # A full store is mended by its operator; until then only time is lost.
-                    log.error("job %s: the store refuses a write: %s", self.job.run_id, error)
+                    if self._complaints.due("write", self._loop.time()):
+                        log.error("job %s: the store refuses a write: %s", self.job.run_id, error)
                     await asyncio.sleep(PAUSE_WHEN_REFUSED)
         except Deposed as error:
             # The job knows more than the store does, and must not tell anybody.

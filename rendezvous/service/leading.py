@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from rendezvous.complaints import Complaints
 from rendezvous.errors import StoreError
 from rendezvous.service.records import LEADER, LeaderRecord
 from rendezvous.store import Changes, Entry, Leadership, Snapshot, Store, elect, follow
@@ -31,6 +32,7 @@ class Candidate:
         self._lease = lease
         self._lead = lead
         self._changed = asyncio.Event()
+        self._complaints = Complaints()
         self._standing: asyncio.Task[None] | None = None
         self.leader = ""
         """Address of the leader as the store tells it; empty while there is none."""
@@ -77,9 +79,11 @@ class Candidate:
                     self._store, LEADER, record, ttl=self._lease, own_thread=True
                 )
             except StoreError as error:
-                log.error("cannot stand for election: %s", error)
+                if self._complaints.due("election", asyncio.get_running_loop().time()):
+                    log.error("cannot stand for election: %s", error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR)
                 continue
+            self._complaints.over("election")
             log.info("leading, with token %d", leadership.token)
             leading = start_task(self._lead(leadership), name="leading", failed=logged)
             lost = start_task(leadership.lost(), name="end of the leadership", failed=awaited)
@@ -101,6 +105,7 @@ class Candidate:
                     self._hear(told)
             except StoreError as error:
                 log.debug("cannot see who leads: %s", error)
+                self._hear_of("")
             await asyncio.sleep(PAUSE_AFTER_ERROR)
 
     def _hear(self, told: Snapshot | Changes) -> None:
@@ -111,7 +116,10 @@ class Candidate:
             if not mine:
                 return
             entry = mine[-1].entry
-        self.leader = _address(entry)
+        self._hear_of(_address(entry))
+
+    def _hear_of(self, leader: str) -> None:
+        self.leader = leader
         self._changed.set()
 
 

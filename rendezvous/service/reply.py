@@ -29,6 +29,8 @@ def as_json(status: wire.StatusReply) -> str:
 
 def as_text(status: wire.StatusReply) -> str:
     lines = [_leader(status)]
+    if status.store_trouble:
+        lines.append(f"store: {status.store_trouble}")
     if not status.jobs and status.leader:
         lines.append("no jobs")
     for job in status.jobs:

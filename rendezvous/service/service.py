@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from rendezvous.codec import BEAT
+from rendezvous.complaints import Complaints
 from rendezvous.errors import MessageError, StoreError
 from rendezvous.outside.echo import shown
 from rendezvous.security import Tokens
@@ -66,6 +67,8 @@ class Service:
         self._door = Door()
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._unreadable: dict[str, str] = {}
+        self._complaints = Complaints()
+        """Of the store's refusals."""
         self._leadership: Leadership | None = None
         self._leading_since = 0.0
         self._leaving = False
@@ -123,7 +126,7 @@ class Service:
             pulse=self._timeouts.pulse,
             most_nodes=MAX_NODES_OF_A_JOB,
         )
-        keeper = Keeper(job, leadership, self._outboxes, self.metrics)
+        keeper = Keeper(job, leadership, self._outboxes, self.metrics, self._complaints)
         self._keepers[run_id] = keeper
         return keeper
 
@@ -335,8 +338,11 @@ class Service:
 
     def status(self, run_id: str, token: str) -> wire.StatusReply:
         now = self._loop.time()
-        reply = wire.StatusReply(service=self.address, leader=self.candidate.leader)
+        trouble = self._store.trouble
+        reply = wire.StatusReply(service=self.address, store_trouble=trouble)
         if self._leadership is None:
+            # Who can't ask the store does not know who leads by now.
+            reply.leader = "" if trouble else self.candidate.leader
             return reply
         reply.leader = self.address
         reply.leading_for = now - self._leading_since

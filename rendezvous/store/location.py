@@ -32,6 +32,11 @@ def parse_endpoints(text: str, *, port: int = ETCD_PORT) -> list[str]:
     endpoints = []
     for part in text.rstrip("/").split(","):
         name = part.strip()
+        if "://" in name:
+            raise ConfigurationError(
+                f"{part!r} is not host:port: leave the scheme out (etcds:// before the whole list "
+                "is etcd over TLS)"
+            )
         host, colon, number = name.rpartition(":")
         if not colon or name.endswith("]"):
             host, number = name, str(port)

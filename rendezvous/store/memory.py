@@ -126,6 +126,10 @@ class MemoryStore:
         self._compacted = revision
         del self._log[: bisect_left(self._log, revision, key=lambda told: told.revision)]
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     async def claim(self) -> None:
         """There is no other."""
 

@@ -75,6 +75,11 @@ class Store(Protocol):
         """End a lease and remove its keys; nothing happens when it is gone already."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """What is the matter with it now, for people; empty when nothing is."""
+        ...
+
     async def claim(self) -> None:
         """Write down in the store which one it is, so that another is not taken for it. For who
         leads."""

@@ -378,16 +378,18 @@ class StatusRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("service", "leader", "leading_for", "jobs")
+    __slots__ = ("service", "leader", "leading_for", "jobs", "store_trouble")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     LEADING_FOR_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
+    STORE_TROUBLE_FIELD_NUMBER: _ClassVar[int]
     service: str
     leader: str
     leading_for: float
     jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
-    def __init__(self, service: _Optional[str] = ..., leader: _Optional[str] = ..., leading_for: _Optional[float] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+    store_trouble: str
+    def __init__(self, service: _Optional[str] = ..., leader: _Optional[str] = ..., leading_for: _Optional[float] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., store_trouble: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("run_id", "phase", "reason", "generation", "generation_reason", "generation_age", "restarts", "spec", "nodes", "ended_by")

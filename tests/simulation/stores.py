@@ -117,6 +117,10 @@ class RemoteStore:
                 await self._network.passable(STORE, self._host)
                 yield told
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     async def claim(self) -> None:
         pass
 

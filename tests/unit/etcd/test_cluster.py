@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rendezvous.complaints import AGAIN, Complaints
 from rendezvous.etcd.cluster import Cluster, decode_mark, encode_mark
-from rendezvous.etcd.complaints import AGAIN, Complaints
 
 X, Y, NEW = 0xA1, 0xB2, 0xC3
 

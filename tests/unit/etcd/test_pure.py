@@ -19,6 +19,7 @@ from rendezvous.errors import (
     StoreRefused,
 )
 from rendezvous.etcd import Access, Deadlines, translate
+from rendezvous.etcd.endpoint import LONGEST_PAUSE, pause_after
 from rendezvous.etcd.verdict import Verdict, judge
 from rendezvous.etcd.watch import Cursor
 from rendezvous.store import Compacted, Guard
@@ -150,6 +151,12 @@ def test_halves_of_pairs_are_refused() -> None:
 
 def test_secrets_stay_out_of_reprs() -> None:
     assert "geheim" not in repr(Access(user="root", password="geheim"))
+
+
+def test_pauses_grow_with_each_round_of_all_members_and_stay_short() -> None:
+    assert all(pause_after(failures, 3) <= 0.1 for failures in (1, 2))
+    assert all(0.02 * 4 <= pause_after(failures, 3) <= 0.1 * 4 for failures in (6, 8))
+    assert pause_after(10_000, 3) == LONGEST_PAUSE
 
 
 def test_a_key_that_is_no_text_is_shown_and_breaks_nothing() -> None:
