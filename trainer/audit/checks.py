@@ -85,7 +85,9 @@ def check_learning_rate(record: RunRecord) -> Check:
     """Every step had the learning rate of its number."""
     problems = []
     for line in record.metrics:
-        due = learning_rate(record.job.train, int(line["step"]) - 1)
+        step = int(line["step"])
+        train = record.job.train.model_copy(update={"steps": record.steps_planned(step)})
+        due = learning_rate(train, step - 1)
         rate = line.get("lr")
         if not isinstance(rate, float) or not math.isclose(rate, due, rel_tol=RATE_TOLERANCE):
             problems.append(f"step {line['step']} has learning rate {rate}, the schedule {due!r}")

@@ -58,6 +58,13 @@ class RunRecord:
         """Where a step's numbers made the run take back an earlier version."""
         return [event for event in self.events if event.get("event") == "state.rolled_back"]
 
+    def steps_planned(self, step: int) -> int:
+        """The `train.steps` by which `step` (from 1) was done: they may have grown since."""
+        for event in self.events:
+            if event.get("event") == "run.extended" and step <= int(event.get("step") or 0):
+                return int(event["before"])
+        return self.job.train.steps
+
     def committed(self) -> list[Line]:
         """Where a checkpoint became visible."""
         return self._saves("checkpoint.commit")

@@ -8,11 +8,13 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.command import run as run_command
 from trainer.command.again import as_typed
 from trainer.command.earlier_run import described
+from trainer.command.extension import extend
 from trainer.errors import JobError
 from trainer.job import load
 from trainer.telemetry import RunDirectory
@@ -34,16 +36,29 @@ def main(argv: Sequence[str]) -> int:
         metavar="RUN",
         help="a run directory or id (default: the newest unfinished run in runs/)",
     )
-    record = _find(parser.parse_args(argv).run)
-    if record.state == "completed":
-        print(f"run {record.run_id} is complete, {record.step} steps: {record.root}")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="go on to step N; beyond train.steps for a run that is complete (learning rates of "
+        "the steps to come are then those of a schedule over N)",
+    )
+    parsed = parser.parse_args(argv)
+    record = _find(parsed.run, anything=parsed.steps is not None)
+    if record.state == "completed" and parsed.steps is None:
+        print(
+            f"run {record.run_id} is complete, {record.step} steps: {record.root}; "
+            f"--steps N goes on to step N"
+        )
         return 0
-    return _go_on(record)
+    return _go_on(record, parsed.steps)
 
 
-def _find(word: str | None) -> RunRecord:
+def _find(word: str | None, *, anything: bool) -> RunRecord:
+    """`anything`: a complete run will do."""
     if word is None:
-        found = newest_unfinished(runs_below(Path("runs")), None)
+        runs = runs_below(Path("runs"))
+        found = next(iter(runs), None) if anything else newest_unfinished(runs, None)
         if found is None:
             raise JobError(f"no unfinished run in {Path('runs').absolute()}; give its directory")
     else:
@@ -55,7 +70,7 @@ def _find(word: str | None) -> RunRecord:
     return found
 
 
-def _go_on(record: RunRecord) -> int:
+def _go_on(record: RunRecord, steps: int | None) -> int:
     root = record.root.absolute()
     directory = RunDirectory(root)
     began = read_json(directory.start) or {}
@@ -79,6 +94,9 @@ def _go_on(record: RunRecord) -> int:
             f"run {record.run_id} was started in {folder}, which can't be entered "
             f"({error.strerror}); what its job names by relative paths would not be found"
         ) from error
+    if steps is not None:
+        extend(directory, job, steps, record)
+        record = replace(record, total_steps=steps)
     print(f"remesh: {described(record, job).line(fresh=False)}", file=sys.stderr)
     again = shlex.join([*as_typed(), "resume", str(root)])
     return run_command.main(

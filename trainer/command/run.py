@@ -173,7 +173,12 @@ def is_complete(directory: RunDirectory, launch: Launch) -> bool:
     """
     remembered = isinstance(launch.workers, Loop) or bool(launch.membership.endpoints)
     summary = read_json(directory.summary) if remembered else None
-    return summary is not None and summary.get("status") == "completed"
+    if summary is None or summary.get("status") != "completed":
+        return False
+    # Its job may have been given more steps since.
+    goal = launch.workers.total_steps if isinstance(launch.workers, Loop) else None
+    done = summary.get("steps")
+    return goal is None or not isinstance(done, int) or done >= goal
 
 
 def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool:

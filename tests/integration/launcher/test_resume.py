@@ -85,6 +85,15 @@ def test_what_the_last_line_says_goes_on(job: Launcher) -> None:
     (other,) = set(runs(job)) - {root}
     assert sha256(other) == sha256(root)
 
+    # Unless it is to have more steps; the record holds by both schedules.
+    longer = job([*REMESH, "resume", str(root), "--steps", "44"])
+    assert longer.code == 0, longer.err
+    assert "(completed), step 40 of 44: from the checkpoint of step 40" in longer.err
+    assert last_metrics(root / "metrics.jsonl")["step"] == 44
+    audited = job([*REMESH, "audit", str(root)])
+    assert audited.code == 0, audited.out
+    assert sha256(other) != sha256(root)
+
 
 def test_killed_at_once_it_goes_on_from_the_newest_checkpoint(job: Launcher) -> None:
     process, root = begin(job, 12)
