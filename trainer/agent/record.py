@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from rendezvous.generation import Generation
-from trainer.agent.launch import Launch
+from trainer.agent.launch import Launch, Script
 from trainer.agent.process import Exit
 from trainer.agent.worker import Worker
 from trainer.channel import Message
@@ -114,6 +114,7 @@ class Record:
         self._progress.meter.generation = generation.number
         self._progress.meter.mesh = self._mesh
         self._dirty = True
+        self._greet(generation, first=last is None)
         if not self.keeper:
             if was_keeper and self._metrics is not None:
                 self._pen.write(self._metrics.close)
@@ -140,7 +141,13 @@ class Record:
             reason=generation.reason,
             restarts=generation.restarts,
         )
-        if last is not None or self._launch.mesh is not None:
+
+    def _greet(self, generation: Generation, *, first: bool) -> None:
+        """On the console of every node: who waited there is told that the waiting is over.
+
+        Of a script's first generation nothing is shown, as under torchrun.
+        """
+        if not first or self._launch.mesh is not None:
             size = f"{generation.world_size} rank{'s' * (generation.world_size != 1)}"
             mesh = f" ({self._mesh})" if self._mesh else ""
             self.notice(f"generation {generation.number}: {size}{mesh}: {generation.reason}")
@@ -332,9 +339,15 @@ class Record:
 
     def _step(self, message: Message) -> None:
         self._ledger.remember(message)
-        self._step_seen = int(message["step"])
+        step, newer = int(message["step"]), int(message["step"]) > self._step_seen
+        self._step_seen = step
         self._dirty = True
-        if not self.keeper or self._metrics is None or "loss" not in message:
+        if not self.keeper:
+            # What the whole has got to is the keeper's to write; here it is only shown, once.
+            if newer and not isinstance(self._launch.workers, Script):
+                self._progress.step(message)
+            return
+        if self._metrics is None or "loss" not in message:
             return
         if message["step_seconds"] and self._stepped < message["generation"]:
             self._stepped = message["generation"]

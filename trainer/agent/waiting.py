@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from trainer.agent.record import Record
 from trainer.supervision import Failed, call_later
 
+NEVER_MET = "no rendezvous service answers"
 NOTICE_SECONDS = 1.0
 """What is over sooner than this is not worth a line."""
 SERVICE_LOST = "the rendezvous service is out of reach"
@@ -50,7 +51,7 @@ class Waiting:
         self._met = met
         if not met:
             where = ", ".join(self._endpoints)
-            self.wait_for(f"no rendezvous service answers at {where} yet; trying on")
+            self.wait_for(f"{NEVER_MET} at {where} yet; trying on")
             return
         self._record.event("rendezvous.lost")
         then = "the training goes on" if trains else "waiting for it"
@@ -62,6 +63,8 @@ class Waiting:
             self._record.event("rendezvous.back")
         if self._shown.startswith(SERVICE_LOST):
             self._record.notice("the rendezvous service is back")
+        elif self._shown.startswith(NEVER_MET):
+            self._record.notice("a rendezvous service answers now")
         self._text = self._shown = ""
 
     def _still(self, text: str) -> None:

@@ -43,13 +43,32 @@ def directory(tmp_path: Path) -> RunDirectory:
     return made
 
 
-def record_in(directory: RunDirectory, tmp_path: Path) -> Record:
+def record_in(
+    directory: RunDirectory, tmp_path: Path, node: str = "a", shown: io.StringIO | None = None
+) -> Record:
+    """The record of `node`, in a generation in which `a` comes first."""
     (tmp_path / "job.yaml").write_text("model: {preset: debug}\nrun: {id: r}\n")
     launch = job_launch(parse([str(tmp_path / "job.yaml")]))
-    progress = Progress(io.StringIO(), total_steps=3, live=False)
-    record = Record(launch, directory, "a", "127.0.0.1", progress)
-    record.generation(generation(1, "a"))
+    progress = Progress(shown or io.StringIO(), total_steps=3, live=False)
+    record = Record(launch, directory, node, "127.0.0.1", progress)
+    record.generation(generation(1, *sorted({"a", node})))
     return record
+
+
+def test_a_node_that_keeps_nothing_shows_how_far_the_run_is(
+    tmp_path: Path, directory: RunDirectory
+) -> None:
+    """Its console would still say that it waits; and it shows a step once, not once a rank."""
+    shown = io.StringIO()
+    record = record_in(directory, tmp_path, "b", shown)
+    said = {"type": "step", "generation": 1, "step": 1}
+    record.heard(Speaker(), said)  # type: ignore[arg-type]
+    record.heard(Speaker(), said)  # type: ignore[arg-type]
+    record.close()
+    first, second = shown.getvalue().splitlines()
+    assert first.startswith("generation 1: ")
+    assert second.split() == ["step", "1/3", *second.split()[2:-2], "generation", "1"]
+    assert not directory.metrics.exists()
 
 
 @pytest.mark.parametrize("stray", ['{"workers": 5}', '{"workers": [5]}', '{"workers": {"a": 1}}'])
@@ -93,3 +112,15 @@ def test_a_turn_that_could_not_be_taken_is_taken_once_there_is_room(
     assert written == [2, 3]
     assert "lacks 1 entries: [Errno 28] No space left on device" in caplog.text
     assert json.loads(directory.metrics.read_text().splitlines()[-1])["loss"] == 1.0
+
+
+def test_every_key_of_a_status_is_described(tmp_path: Path, directory: RunDirectory) -> None:
+    record = record_in(directory, tmp_path)
+    record.flush_status("running", [], force=True)
+    record.close()
+    status = read_json(directory.status)
+    assert status is not None
+    page = (Path(__file__).parents[3] / "docs" / "run-directory.md").read_text()
+    described = page[page.index("## status.json") : page.index("## plans.json")]
+    keys = {*status, "live", *status["agents"][0]}
+    assert not [key for key in keys if f"`{key}`" not in described]
