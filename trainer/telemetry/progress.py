@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_SECONDS = 5.0
 SMOOTHING = 0.2
+NO_CURSOR = ("dumb", "unknown")
+"""Terminals in which no line can be written over: an editor's shell, for one."""
 
 
 def duration(seconds: float) -> str:
@@ -92,7 +95,7 @@ class Progress:
         self._clock = clock
         self._shown_at = float("-inf")
         self._live: Live | None = None
-        if live and stream.isatty():
+        if live and stream.isatty() and os.environ.get("TERM") not in NO_CURSOR:
             from rich.console import Console
             from rich.live import Live
 

@@ -177,3 +177,13 @@ def test_plain_progress_is_a_line_now_and_then() -> None:
         "20/20",
     ]
     assert lines[-1] == "done"
+
+
+def test_a_terminal_without_a_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live line would be seen at the end alone."""
+    monkeypatch.setenv("TERM", "dumb")
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    progress = Progress(stream, total_steps=20)
+    progress.step({"step": 1, "loss": 2.0})
+    assert stream.getvalue().startswith("step 1/20  loss 2.0000")
