@@ -9,6 +9,8 @@ from trainer.outside.names import NODE, RUN_ID, Form, named
 
 __all__ = ["NODE", "RUN_ID", "Form", "attempt_name", "named"]
 
+STDIN = "-"
+"""In place of a job file's path: the standard input."""
 _ATTEMPT = r"v[0-9]{8,19}-g[0-9]{5,19}-[0-9a-f]{8}"
 _RANK = r"[0-9]{5,9}"
 

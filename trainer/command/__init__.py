@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ SUBCOMMANDS = {
     "runs": "list the runs of this machine: state, step, loss, when",
     "rendezvous": "the rendezvous service: serve, status, drain, scale",
     "checkpoint": "list, show, verify, diff, export, import and prune checkpoints",
+    "completion": "print what has bash, zsh or fish complete all of this",
 }
 ON_A_CLUSTER = {
     "render": "print a job's Kubernetes manifests",
@@ -41,15 +43,19 @@ ON_A_CLUSTER = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _show_what_can_be_shown()
     parser = argparse.ArgumentParser(
         prog="remesh",
         description="Elastic, fault-tolerant distributed training for PyTorch.",
-        epilog="`remesh COMMAND --help` says more about each.",
+        epilog="example: remesh run job.yaml. `remesh COMMAND --help` says more about each.",
     )
-    parser.add_argument("--version", action="version", version=f"remesh {VERSION}")
+    parser.add_argument("-V", "--version", action="version", version=f"remesh {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     for name, text in (SUBCOMMANDS | ON_A_CLUSTER).items():
         commands.add_parser(name, help=text, add_help=False)
+    if arguments[:1] == ["help"]:
+        # As git and kubectl have it.
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] not in SUBCOMMANDS | ON_A_CLUSTER:
         if arguments and not arguments[0].startswith("-"):
             print(f"remesh: {_unknown(arguments[0])}", file=sys.stderr)
@@ -79,6 +85,11 @@ def _run(arguments: list[str], *, for_good: bool) -> int:
         for line in str(error).splitlines():
             print(f"remesh: {line}", file=sys.stderr)
         return EXIT_USAGE
+    except PermissionError as error:
+        if error.filename is None or arguments[0] in RUNNING:
+            raise
+        print(f"remesh: {error.filename}: {error.strerror}; whose is it?", file=sys.stderr)
+        return EXIT_USAGE
     except LeftEarly as early:
         print(f"remesh: left: {early}; the same command starts it", file=sys.stderr)
         return EXIT_DRAINED
@@ -91,6 +102,13 @@ def _run(arguments: list[str], *, for_good: bool) -> int:
     finally:
         LISTENER.close(for_good=for_good)
     return code
+
+
+def _show_what_can_be_shown() -> None:
+    """In a locale that has no × and no …, a mark stands for what can't be written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def _unknown(word: str) -> str:

@@ -10,27 +10,37 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from trainer.telemetry import find_run
+from trainer.command.parser import Parser
+from trainer.telemetry.runs import named_run
 
 EXIT_SOUND, EXIT_UNSOUND = 0, 1
 
 
+def parser() -> argparse.ArgumentParser:
+    """Takes one run."""
+    made = Parser(
+        prog="remesh audit",
+        example="remesh audit quickstart",
+        description="Show whether a run's record proves that each sample was used exactly once: "
+        "every step is counted once, with the whole batch and the schedule's learning rate; "
+        "generations only grow, and each went on from where the one before had got to; and the "
+        "samples of the counted steps, computed anew from the job, are all different within an "
+        "epoch and in their order.",
+        codes="0 the record is sound, 1 it is not, 2 there is none",
+    )
+    made.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
+    made.add_argument("--json", action="store_true", help="as one JSON object")
+    return made
+
+
 def main(argv: Sequence[str]) -> int:
     """Prints; 0 when the record is sound, 1 when it is not. Raises JobError for no record."""
-    parser = argparse.ArgumentParser(
-        prog="remesh audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit codes: 0 the record is sound, 1 it is not, 2 there is none.",
-    )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
-    parsed = parser.parse_args(argv)
+    parsed = parser().parse_args(argv)
+    root = named_run(parsed.run)
     from trainer.audit import audit, read_record
 
-    found = audit(read_record(find_run(parsed.run) or Path(parsed.run)))
+    found = audit(read_record(root))
     if parsed.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:

@@ -6,10 +6,20 @@ import argparse
 from collections.abc import Sequence
 
 from trainer.checkpoint import cli
+from trainer.command.parser import Parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """Takes one of its own subcommands."""
+    made = Parser(
+        prog="remesh checkpoint",
+        example="remesh checkpoint list runs/quickstart",
+        description="List, show, verify, compare, export, import and prune checkpoints.",
+    )
+    cli.add_arguments(made)
+    return made
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="remesh checkpoint", description=__doc__)
-    cli.add_arguments(parser)
-    return cli.run(parser.parse_args(argv))
+    return cli.run(parser().parse_args(argv))

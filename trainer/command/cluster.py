@@ -34,11 +34,15 @@ def main(name: str, argv: Sequence[str]) -> int:
         from trainer.command import rendezvous
 
         return rendezvous.main([name, *words])
-    if name in OF_A_RUN and flags.isdisjoint(OF_A_CLUSTER) and _names_a_run(words):
-        return _on_a_run(name, words)
-    from trainer.deploy import cli
+    if name not in OF_A_RUN or not flags.isdisjoint(OF_A_CLUSTER):
+        from trainer.deploy import cli
 
-    return cli.main([name, *words])
+        return cli.main([name, *words])
+    named = _named(words)
+    if named is None or _is_a_run(named):
+        # Without a name it is help, or the complaint that one is missing.
+        return _on_a_run(name, words)
+    return _on_a_cluster(name, words, named)
 
 
 def _on_a_run(name: str, words: Sequence[str]) -> int:
@@ -53,21 +57,31 @@ def _on_a_run(name: str, words: Sequence[str]) -> int:
             return operate.main(name, words)
 
 
-def _names_a_run(words: Sequence[str]) -> bool:
-    """Whether the first word that no flag takes is a run of this machine."""
-    from trainer.telemetry import find_run
+def _on_a_cluster(name: str, words: Sequence[str], named: str) -> int:
+    """What was named is no run here; should no cluster know it either, that is what counts."""
+    from trainer.deploy import cli
     from trainer.telemetry.runs import nearest_run
 
+    code = cli.main([name, *words])
+    if code:
+        near = nearest_run(named)
+        meant = f" (did you mean {near}?)" if near else ""
+        told = f"no run here is called {named}{meant}, so a cluster was asked; `remesh runs` lists"
+        print(f"remesh: {told} the runs of ./runs, and a path names any other", file=sys.stderr)
+    return code
+
+
+def _named(words: Sequence[str]) -> str | None:
+    """The first word that no flag takes."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in FLAGS_WITH_VALUES:
         parser.add_argument(flag)
     parser.add_argument("named", nargs="?")
-    named = parser.parse_known_args(words)[0].named
-    if named is None:
-        return False
-    if find_run(named) is not None:
-        return True
-    if near := nearest_run(named):
-        told = f"no run here is called {named} (did you mean {near}?), so a cluster is asked"
-        print(f"remesh: {told}", file=sys.stderr)
-    return False
+    named: str | None = parser.parse_known_args(words)[0].named
+    return named
+
+
+def _is_a_run(named: str) -> bool:
+    from trainer.telemetry import find_run
+
+    return find_run(named) is not None

@@ -154,8 +154,22 @@ def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
     argv = (*argv, *entry.args)
     if entry.elastic:
         _check_names(entry)
+        if entry.script is not None and not _names_elastic(Path(entry.script)):
+            print(
+                f"remesh: {entry.script} does not name `elastic`: if nothing that it imports calls "
+                "trainer.elastic, no worker will ever be ready; run it without --elastic then",
+                file=sys.stderr,
+            )
         return _loop(job, slots, argv, entry.env)
     return Script(argv=argv, env=entry.env)
+
+
+def _names_elastic(script: Path) -> bool:
+    """Whether the text has the word; what can't be read is somebody else's to say."""
+    try:
+        return b"elastic" in script.read_bytes()
+    except OSError:
+        return True
 
 
 def _check_names(entry: EntrypointSection) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory, read_status
 from trainer.telemetry.runs import OVER, named_run
@@ -63,15 +64,22 @@ def main(name: str, argv: Sequence[str]) -> int:
     return {"scale": _scale, "drain": _drain}[name](argv)
 
 
-def _scale(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+def scale_parser() -> argparse.ArgumentParser:
+    """Takes one run and what is asked of it."""
+    made = Parser(
         prog="remesh scale",
+        example="remesh scale crew --nodes 3",
+        cluster="scale",
         description="Change a run's number of nodes, at the next step boundary. Nodes that are "
         "too many hand their state over and wait as spares; no step is repeated.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    parser.add_argument("--nodes", type=int, required=True, help="within elastic.nodes")
-    parsed = parser.parse_args(argv)
+    made.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
+    made.add_argument("--nodes", type=int, required=True, help="within elastic.nodes")
+    return made
+
+
+def _scale(argv: Sequence[str]) -> int:
+    parsed = scale_parser().parse_args(argv)
     run = open_run(parsed.run)
     if not run.endpoints:
         raise JobError(
@@ -89,23 +97,30 @@ def _scale(argv: Sequence[str]) -> int:
     return 0
 
 
-def _drain(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+def drain_parser() -> argparse.ArgumentParser:
+    """Takes one run and what is asked of it."""
+    made = Parser(
         prog="remesh drain",
+        example="remesh drain crew --node b",
+        cluster="drain",
         description="Have one node hand its state over and leave, or the whole run save and end. "
         "Either ends with exit code 75 and repeats no step.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    parser.add_argument("--node", metavar="NAME", help="one node; without it, all of the run")
-    parser.add_argument(
+    made.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
+    made.add_argument("--node", metavar="NAME", help="one node; without it, all of the run")
+    made.add_argument(
         "--grace",
         type=float,
         default=GRACE_SECONDS,
         metavar="SECONDS",
         help="(default %(default)g)",
     )
-    parser.add_argument("--reason", default="an operator asked for it", help="for the record")
-    parsed = parser.parse_args(argv)
+    made.add_argument("--reason", default="an operator asked for it", help="for the record")
+    return made
+
+
+def _drain(argv: Sequence[str]) -> int:
+    parsed = drain_parser().parse_args(argv)
     run = open_run(parsed.run)
     if parsed.node is not None and parsed.node not in [agent["node"] for agent in run.agents]:
         raise JobError(f"run {run.run_id} has no node {parsed.node}; it has {', '.join(run.nodes)}")

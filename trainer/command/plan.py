@@ -10,23 +10,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.command.parser import Parser
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory, find_run
 from trainer.telemetry.files import read_json
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints a line each; nothing is started. Raises JobError when no mesh fits."""
-    parser = argparse.ArgumentParser(prog="remesh plan", description=__doc__)
-    parser.add_argument("job", metavar="JOB.yaml | RUN", help="a job file, or a run (or its id)")
-    parser.add_argument("--nodes", "--nnodes", type=int, metavar="N", help="number of nodes")
-    parser.add_argument("--nproc-per-node", "--nproc_per_node", metavar="N", help="ranks of a node")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Takes what `main` needs."""
+    made = Parser(
+        prog="remesh plan",
+        example="remesh plan job.yaml --nodes 8 --nproc-per-node 8",
+        description="Show the mesh that a job would have, what it costs, and what a lost node "
+        "would move; nothing is started. Of a run that goes on, show the plans that its agents "
+        "have made for the loss of a node.",
+    )
+    made.add_argument("job", metavar="JOB.yaml | RUN", help="a job file, or a run (or its id)")
+    made.add_argument("--nodes", "--nnodes", type=int, metavar="N", help="number of nodes")
+    made.add_argument("--nproc-per-node", "--nproc_per_node", metavar="N", help="ranks of a node")
+    made.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    made.add_argument(
         "--without", metavar="NODE", help="what follows from the loss of this node (node0, …)"
     )
-    parsed = parser.parse_args(argv)
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a line each; nothing is started. Raises JobError when no mesh fits."""
+    parsed = parser().parse_args(argv)
     root = None if Path(parsed.job).is_file() else find_run(parsed.job)
     if root is not None:
         return _of_a_run(root, parsed.without)

@@ -6,10 +6,20 @@ import argparse
 from collections.abc import Sequence
 
 from rendezvous.service import cli
+from trainer.command.parser import Parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """Takes one of its own subcommands."""
+    made = Parser(
+        prog="remesh rendezvous",
+        example="remesh rendezvous serve --store memory --listen 127.0.0.1:29400",
+        description="The rendezvous service: run it, look at it, ask things of it.",
+    )
+    cli.add_arguments(made)
+    return made
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="remesh rendezvous", description=__doc__)
-    cli.add_arguments(parser)
-    return cli.run(parser.parse_args(argv))
+    return cli.run(parser().parse_args(argv))

@@ -15,6 +15,7 @@ from trainer.command import run as run_command
 from trainer.command.again import as_typed
 from trainer.command.earlier_run import described
 from trainer.command.extension import extend
+from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.job import load
 from trainer.telemetry import RunDirectory
@@ -22,28 +23,34 @@ from trainer.telemetry.files import read_json
 from trainer.telemetry.runs import RunRecord, named_run, newest_unfinished, read_run, runs_below
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code, as of `remesh run`. Raises JobError for what can't go on."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Takes one run, or none for the newest that is unfinished."""
+    made = Parser(
         prog="remesh resume",
+        example="remesh resume quickstart",
         description="Go on with a run that was drained, stopped, failed or killed, from its newest "
         "checkpoint, in the directory in which it was started. A run of several nodes goes on by "
         "the command that started it, on each node.",
     )
-    parser.add_argument(
+    made.add_argument(
         "run",
         nargs="?",
         metavar="RUN",
         help="a run directory or id (default: the newest unfinished run in runs/)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--steps",
         type=int,
         metavar="N",
         help="go on to step N; beyond train.steps for a run that is complete (learning rates of "
         "the steps to come are then those of a schedule over N)",
     )
-    parsed = parser.parse_args(argv)
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code, as of `remesh run`. Raises JobError for what can't go on."""
+    parsed = parser().parse_args(argv)
     record = _find(parsed.run, anything=parsed.steps is not None)
     if record.state == "completed" and parsed.steps is None:
         print(

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,10 @@ from trainer.agent import (
 )
 from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
+from trainer.command.parser import Parser
 from trainer.command.same_job import differences
 from trainer.errors import JobError
+from trainer.names import STDIN
 from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json, replace_json
@@ -34,16 +37,17 @@ FAULT_KINDS = "kill, stop, hang, raise, exit, slow, nan, drain, disconnect, agen
 JOB_SUFFIXES = (".yaml", ".yml")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one job file with flags on either side, or flags and then a script with arguments."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="remesh run",
+        example="remesh run job.yaml --set train.steps=200",
+        required="give a job file or a script, such as `remesh run job.yaml`",
         usage="remesh run [flags] JOB.yaml [flags]\n"
         "       remesh run [flags] SCRIPT [arguments of the script]",
         description="Run a job file, or any script that torchrun runs, unchanged; with --elastic, "
         "a script that calls trainer.elastic and stays alive over failures.",
-        epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or job, "
-        "75 left with notice and can be resumed.",
+        codes="0 completed, 1 failed, 2 wrong usage or job, 75 left with notice and can be resumed",
     )
     made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a key")
     made.add_argument(
@@ -72,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
         "--label", action="append", default=[], metavar="K=V", help="a label of this node"
     )
     add_flags(made)
-    made.add_argument("target", metavar="JOB.yaml | SCRIPT", help="what to run")
+    made.add_argument(
+        "target", metavar="JOB.yaml | SCRIPT", help="what to run; - is a job file from stdin"
+    )
     made.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return made
 
@@ -80,9 +86,14 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Ends with exit code 2 and one line when the flags can't be read."""
     made = parser()
+    if argv and argv[0].startswith("--") and not made.knows(argv[0]):
+        # What follows it would be taken for the script.
+        made.error(f"{argv[0]}: there is no such flag{made.hint(argv[0])}")
     parsed = made.parse_args(argv)
     parsed.is_job = (
-        parsed.target.endswith(JOB_SUFFIXES) and not parsed.no_python and not parsed.module
+        (parsed.target == STDIN or parsed.target.endswith(JOB_SUFFIXES))
+        and not parsed.no_python
+        and not parsed.module
     )
     if parsed.is_job and parsed.arguments:
         # What follows a job file is for us: there is no script it could be for.
@@ -118,6 +129,9 @@ def main(argv: Sequence[str], *, again: str | None = None) -> int:
     ignored = LISTENER.listen(launch.signals)
     for name in map(signal_name, ignored if parsed.signals_to_handle else ()):
         print(f"remesh: {name} was ignored when this began, and stays so", file=sys.stderr)
+    if again is None and parsed.target == STDIN:
+        # What was read there is gone; the run directory has it.
+        again = shlex.join([*as_typed(), "resume", str(launch.directory)])
     return start(launch, argv, again or command_again(as_typed(), argv, parsed.target))
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json
-from trainer.telemetry.runs import named_run, read_run
+from trainer.telemetry.runs import named_run, newest_run, read_run
 
 LOOK_SECONDS = 0.2
 """Between two looks for more."""
@@ -21,22 +22,32 @@ CHUNK_BYTES = 64 << 10
 """Read at once, from either end of a file."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints; 0 when there is a log. Raises JobError when there is none."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Takes one run, and what of its logs is wanted."""
+    made = Parser(
         prog="remesh logs",
+        example="remesh logs quickstart --rank 1 --tail 20 -f",
+        cluster="logs",
         description="Show what a rank of a run on this machine prints: rank 0 of the newest "
         "generation unless told. -f goes on, from generation to generation, until the run ends.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    parser.add_argument("--rank", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--generation", type=int, metavar="G", help="(default: the newest)")
-    parser.add_argument("--tail", type=int, metavar="N", help="begin with the last N lines")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
-    parsed = parser.parse_args(argv)
+    made.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run directory or id (default: the newest in runs/)"
+    )
+    made.add_argument("--rank", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    made.add_argument("--generation", type=int, metavar="G", help="(default: the newest)")
+    made.add_argument("--tail", type=int, metavar="N", help="begin with the last N lines")
+    made.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints; 0 when there is a log. Raises JobError when there is none."""
+    takes = parser()
+    parsed = takes.parse_args(argv)
     if parsed.follow and parsed.generation is not None:
-        parser.error("--follow goes on from generation to generation; leave out --generation")
-    root = named_run(parsed.run)
+        takes.error("--follow goes on from generation to generation; leave out --generation")
+    root = named_run(parsed.run) if parsed.run else newest_run()
     logs = log_folder(root)
     there = log_files(logs, parsed.rank)
     number = max(there, default=0) if parsed.generation is None else parsed.generation

@@ -7,22 +7,30 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.job import load
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.runs import named_run
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code. Raises JobError when the run goes on, or nobody said yes."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Takes one run."""
+    made = Parser(
         prog="remesh delete",
+        example="remesh delete quickstart --yes",
+        cluster="delete",
         description="Remove a run that is over: its directory with logs, record and checkpoints. "
         "Checkpoints that a job keeps elsewhere stay.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    parser.add_argument("--yes", action="store_true", help="don't ask")
-    parsed = parser.parse_args(argv)
+    made.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
+    made.add_argument("--yes", action="store_true", help="don't ask")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code. Raises JobError when the run goes on, or nobody said yes."""
+    parsed = parser().parse_args(argv)
     root = named_run(parsed.run)
     root = root.resolve()
     directory = RunDirectory(root)

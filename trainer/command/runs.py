@@ -12,21 +12,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.telemetry.progress import duration
 from trainer.telemetry.runs import RunRecord, runs_below
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints; 0 when there is a run."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Takes a folder of runs."""
+    made = Parser(
         prog="remesh runs",
+        example="remesh runs /scratch/runs",
         description="List the runs of a directory, the one that changed last first. Of a `dead` "
         "one nothing lives, and nobody ended it: `remesh resume RUN` goes on with it.",
     )
-    parser.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="(default: runs)")
-    parser.add_argument("--json", action="store_true", help="as one JSON array")
-    parsed = parser.parse_args(argv)
+    made.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="(default: runs)")
+    made.add_argument("--json", action="store_true", help="as one JSON array")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints; 0 when there is a run."""
+    parsed = parser().parse_args(argv)
     found = runs_below(Path(parsed.folder))
     if parsed.json:
         print(json.dumps([asdict(run) | {"root": str(run.root)} for run in found], indent=1))

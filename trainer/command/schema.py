@@ -6,12 +6,23 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from trainer.command.parser import Parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """Takes what `main` needs."""
+    made = Parser(
+        prog="remesh schema",
+        example="remesh schema > job.schema.json",
+        description="Print the JSON Schema of the job file, for editors.",
+    )
+    made.add_argument("--markdown", action="store_true", help="the page for docs/ instead")
+    return made
+
 
 def main(argv: Sequence[str]) -> int:
     """Prints the schema, or the documentation page made from it."""
-    parser = argparse.ArgumentParser(prog="remesh schema", description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help="the page for docs/ instead")
-    parsed = parser.parse_args(argv)
+    parsed = parser().parse_args(argv)
     from trainer.job import json_schema, render_docs
 
     print(render_docs() if parsed.markdown else json.dumps(json_schema(), indent=2))

@@ -10,27 +10,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.command.parser import Parser
 from trainer.errors import JobError
+from trainer.job import load
 from trainer.telemetry import RunDirectory, find_run, read_status
 from trainer.telemetry.files import read_json
 from trainer.telemetry.progress import duration, mesh_text
-from trainer.telemetry.runs import RunRecord, read_run, runs_below
+from trainer.telemetry.runs import RunRecord, newest_run, read_run
 
 SHOWN_NODES = 4
 WATCH_SECONDS = 1.0
 """Between two looks; a status is written at most twice a second."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints; 0 when there is a status."""
-    parser = argparse.ArgumentParser(prog="remesh status", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Takes one run, or none for the newest."""
+    made = Parser(
+        prog="remesh status",
+        example="remesh status quickstart --watch",
+        cluster="status",
+        description="Show how a run is doing, or how it ended and how it goes on.",
+    )
+    made.add_argument(
         "run", nargs="?", metavar="RUN", help="a run directory or id (default: the newest in runs/)"
     )
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
-    parser.add_argument("--watch", action="store_true", help="go on until the run is over")
-    parsed = parser.parse_args(argv)
-    root = (find_run(parsed.run) or Path(parsed.run)) if parsed.run else _newest(Path("runs"))
+    made.add_argument("--json", action="store_true", help="as one JSON object")
+    made.add_argument("--watch", action="store_true", help="go on until the run is over")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints; 0 when there is a status."""
+    parsed = parser().parse_args(argv)
+    root = (find_run(parsed.run) or Path(parsed.run)) if parsed.run else newest_run()
     if parsed.watch and not parsed.json:
         _watch(root)
         return 0
@@ -62,19 +74,13 @@ def _watch(root: Path) -> None:
             time.sleep(WATCH_SECONDS)
 
 
-def _newest(runs: Path) -> Path:
-    found = runs_below(runs)
-    if not found:
-        raise JobError(f"no run in {runs.absolute()}; give the directory of a run")
-    return found[0].root
-
-
 def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
     age = duration(max(0.0, time.time() - run.changed))
     word = status.get("state") if run.live else run.state
     lines = [f"{run.run_id}  {word}  ({run.root}, {age} ago)"]
     if run.state == "dead":
-        lines.append("no agent of it is alive, and nobody ended it")
+        lines.append("no agent of it is alive, and nobody ended it; the pids that it had:")
+        lines += [f"  node {a['node']}  pid {a['pid']}" for a in status["agents"][:SHOWN_NODES]]
     if status.get("generation"):
         lines.append(
             f"generation {status.get('generation')}: {status.get('world_size')} ranks"
@@ -96,8 +102,27 @@ def _over(run: RunRecord) -> list[str]:
     if run.state == "completed" and summary.get("weights_sha256"):
         lines.append(f"weights sha256 {summary['weights_sha256']}")
     if run.unfinished(run.total_steps):
-        lines.append(f"to go on: remesh resume {shlex.quote(str(run.root))}")
+        lines.append(_how_to_go_on(run))
     return lines
+
+
+def _how_to_go_on(run: RunRecord) -> str:
+    """One command, or for several nodes and for plain scripts the one that began it."""
+    began = read_json(RunDirectory(run.root).start) or {}
+    before = shlex.join(["remesh", "run", *map(str, began.get("arguments") or ())])
+    if began.get("endpoints"):
+        return f"to go on: start each node again; one was started with: {before}"
+    if _saves_for_itself(run.root):
+        return f"to start it again, from what the script itself has saved: {before}"
+    return f"to go on: remesh resume {shlex.quote(str(run.root))}"
+
+
+def _saves_for_itself(root: Path) -> bool:
+    try:
+        job = load(RunDirectory(root).job)
+    except JobError:
+        return False
+    return not job.trains and not job.saves
 
 
 def _going_on(run: RunRecord, status: dict[str, Any]) -> list[str]:

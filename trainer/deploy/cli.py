@@ -37,18 +37,23 @@ class Subcommand(NamedTuple):
 def main(argv: Sequence[str]) -> int:
     """`argv` begins with the subcommand's name. Raises JobError for what the user has to mend."""
     name, *rest = argv
+    try:
+        return SUBCOMMANDS[name].run(parser(name).parse_args(rest))
+    except ClusterError as error:
+        sys.stderr.write(f"remesh: {error}\n")
+        return EXIT_FAILED
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """Of one subcommand."""
     subcommand = SUBCOMMANDS[name]
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog=f"remesh {name}",
         description=subcommand.help[0].upper() + subcommand.help[1:] + ".",
         epilog=f"example: remesh {name} {subcommand.example}",
     )
-    subcommand.add_arguments(parser)
-    try:
-        return subcommand.run(parser.parse_args(rest))
-    except ClusterError as error:
-        sys.stderr.write(f"remesh: {error}\n")
-        return EXIT_FAILED
+    subcommand.add_arguments(made)
+    return made
 
 
 def _render_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from trainer.job.faults import parse_fault
 from trainer.job.schema import Job
 from trainer.job.section import Section
 from trainer.job.yaml12 import KeyPath, parse, parse_value
+from trainer.names import STDIN
 
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, faults: Sequence[str] = ()) -> Job:
-    """Read and check a job file.
+    """Read and check a job file; `-` is the standard input.
 
     `overrides` are `a.b=value` texts, `faults` are `step=30,rank=2,kind=kill` texts; both
     are checked as if they stood in the file.
@@ -31,7 +33,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, faults: Sequence[st
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == STDIN else path.read_text(encoding="utf-8")
     except OSError as error:
         raise JobError(f"{path}: can't read the job file: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -111,6 +111,14 @@ def named_run(word: str, runs: Path = Path("runs")) -> Path:
     raise JobError(f"{word} is no run directory, and no run below {runs.absolute()}{hint}")
 
 
+def newest_run(runs: Path = Path("runs")) -> Path:
+    """The directory of the run that changed last. Raises JobError where there is none."""
+    found = runs_below(runs)
+    if not found:
+        raise JobError(f"no run in {runs.absolute()}; give the directory of a run")
+    return found[0].root
+
+
 def nearest_run(word: str, runs: Path = Path("runs")) -> str | None:
     """The id that `word` is the beginning of, or else one that is much like it."""
     ids = [run.run_id for run in runs_below(runs)]

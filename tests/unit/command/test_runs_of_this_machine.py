@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,58 @@ def test_a_dead_run_is_called_dead_and_says_how_to_go_on(
     assert "a  dead" in out
     assert "no agent of it is alive" in out
     assert "to go on: remesh resume runs/a" in out
-    assert "pid" not in out
+    assert "the pids that it had:\n  node a  pid 1\n" in out
+
+
+@pytest.mark.parametrize(
+    ("job", "endpoints", "told"),
+    [
+        ("model: {preset: debug}\n", ["h:1"], "to go on: start each node again; one was started"),
+        ("entrypoint: {script: /x.py}\n", [], "from what the script itself has saved: remesh run"),
+    ],
+)
+def test_what_no_resume_takes_up_is_started_as_before(
+    here: Path, capsys: pytest.CaptureFixture[str], job: str, endpoints: list[str], told: str
+) -> None:
+    directory = leave_run(here / "a", steps=3)
+    directory.job.write_text(job)
+    began = {"arguments": ["--node", "a b", "x"], "endpoints": endpoints}
+    directory.start.write_text(json.dumps(began))
+    assert main(["status", "a"]) == 0
+    out = capsys.readouterr().out
+    assert told in out
+    assert "remesh run --node 'a b' x\n" in out
+    assert "resume" not in out
+
+
+def test_the_newest_runs_log_is_shown_without_a_name(
+    here: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    write_logs(leave_run(here / "a", state="drained"))
+    assert main(["logs"]) == 0
+    assert capfdbinary.readouterr().out == b"a\nb\nc\n"
+
+
+def test_a_folder_that_may_not_be_read_is_said_in_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    here.mkdir()
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == "remesh: runs: Permission denied; whose is it?\n"
+
+
+def test_a_name_of_a_run_with_spaces_and_accents(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = here.parent / "läufe von heute" / "a"
+    leave_run(root, steps=3)
+    assert main(["status", str(root)]) == 0
+    told = capsys.readouterr().out.rpartition("remesh resume ")[2]
+    assert shlex.split(told) == [str(root)]
 
 
 def test_a_completed_run_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

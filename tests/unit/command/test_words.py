@@ -16,6 +16,9 @@ def test_the_version_is_the_packages_own(capsys: pytest.CaptureFixture[str]) -> 
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"remesh {trainer.__version__}\n"
+    import remesh
+
+    assert remesh.__version__ == trainer.__version__
     declared = configparser.ConfigParser()
     declared.read(Path(__file__).parents[3] / "setup.cfg")
     assert declared["metadata"]["version"] == "attr: trainer.version.VERSION"
