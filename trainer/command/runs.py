@@ -17,6 +17,9 @@ from trainer.errors import JobError
 from trainer.telemetry.progress import duration
 from trainer.telemetry.runs import RunRecord, runs_below
 
+WHOLE_LINE = 240
+"""Columns for the longest id (128) and all that stands beside it."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Takes a folder of runs."""
@@ -44,9 +47,8 @@ def main(argv: Sequence[str]) -> int:
     table = Table("run", "state", "step", "loss", "began", "changed", box=None, pad_edge=False)
     for run in found:
         table.add_row(*_row(run, now))
-    # A pipe gets whole lines, however long a name is.
-    console = Console(soft_wrap=True) if Console().is_terminal else Console(width=200)
-    console.print(table)
+    # Whole names, however narrow the terminal: a cut one can't be typed, and it wraps by itself.
+    Console(width=WHOLE_LINE).print(table, crop=False)
     return 0
 
 

@@ -144,6 +144,10 @@ def script_entry(parsed: argparse.Namespace) -> dict[str, object]:
     path = Path(target)
     if not path.exists():
         raise JobError(f"{target}: no such file; give a script, or a job file that ends in .yaml")
+    if path.is_dir() and not (path / "__main__.py").is_file():
+        run = (path / "job.yaml").is_file()
+        then = f"`remesh resume {target}` goes on with that run" if run else "give a file"
+        raise JobError(f"{target} is a directory; {then}")
     if parsed.run_path and not path.is_absolute():
         raise JobError(f"--run-path needs an absolute path, {target} is relative")
     return {"script": str(path.absolute()), "args": args}

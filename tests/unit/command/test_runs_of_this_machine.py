@@ -33,6 +33,28 @@ def test_runs_are_listed_newest_first(here: Path, capsys: pytest.CaptureFixture[
     assert [run["run_id"] for run in json.loads(capsys.readouterr().out)] == ["new", "old"]
 
 
+def test_a_narrow_terminal_gets_whole_names(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a-name-that-is-longer-than-the-terminal-is-wide"
+    leave_run(here / name, steps=3)
+    assert main(["runs"]) == 0
+    assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("holds", "told"), [("job.yaml", "remesh resume d"), ("x", "give a file")])
+def test_a_directory_is_no_script(
+    here: Path, capsys: pytest.CaptureFixture[str], holds: str, told: str
+) -> None:
+    (here.parent / "d").mkdir()
+    (here.parent / "d" / holds).touch()
+    assert main(["run", "d"]) == 2
+    err = capsys.readouterr().err
+    assert "d is a directory" in err
+    assert told in err
+
+
 def test_no_runs_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs"]) == 2
     assert "no run in" in capsys.readouterr().err
