@@ -79,7 +79,8 @@ def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
     word = status.get("state") if run.live else run.state
     lines = [f"{run.run_id}  {word}  ({run.root}, {age} ago)"]
     if run.state == "dead":
-        lines.append("no agent of it is alive, and nobody ended it; the pids that it had:")
+        had = "; the pids that it had:" if status["agents"] else ""
+        lines.append(f"no agent of it is alive, and nobody ended it{had}")
         lines += [f"  node {a['node']}  pid {a['pid']}" for a in status["agents"][:SHOWN_NODES]]
     if status.get("generation"):
         lines.append(

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from trainer.errors import JobError
 from trainer.names import RUN_ID
 from trainer.telemetry.directory import RunDirectory
+from trainer.telemetry.files import read_json
 from trainer.telemetry.status import find_run, read_status
 
 State = Literal["going on", "completed", "stopped", "drained", "failed", "dead"]
@@ -152,11 +153,24 @@ def _state(status: dict[str, Any], directory: RunDirectory, now: float) -> State
     if told in OVER:
         over: State = told
         return over
+    if not status:
+        # Nobody speaks for the whole before a generation; each agent speaks for itself.
+        return _ended_early(directory) or "dead"
     meeting = status.get("rendezvous")
     endpoints = meeting.get("endpoints") if isinstance(meeting, dict) else None
     several = isinstance(endpoints, list) and bool(endpoints)
     age = now - (_number(status.get("time")) or 0.0)
     return "going on" if several and age < FRESH_SECONDS else "dead"
+
+
+def _ended_early(directory: RunDirectory) -> State | None:
+    """How its agents ended before there was a generation; None unless all of them did."""
+    parts = [read_json(path) or {} for path in sorted(directory.agents.glob("*.json"))]
+    told = {part.get("state") for part in parts}
+    if not told or not told <= set(OVER):
+        return None
+    order: tuple[State, ...] = ("failed", "drained", "stopped", "completed")
+    return next(state for state in order if state in told)
 
 
 def _whole(value: object) -> int:

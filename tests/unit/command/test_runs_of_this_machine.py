@@ -55,6 +55,23 @@ def test_a_directory_is_no_script(
     assert told in err
 
 
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [(["drained"], "drained"), (["drained", "joining"], "dead"), ([], "dead")],
+)
+def test_a_run_that_was_left_before_a_generation_is_not_dead(
+    here: Path, capsys: pytest.CaptureFixture[str], states: list[str], expected: str
+) -> None:
+    """Nobody has written its status; what its agents say of themselves counts."""
+    directory = leave_run(here / "r")
+    directory.status.unlink()
+    (directory.agents / "a.json").unlink()
+    for number, state in enumerate(states):
+        (directory.agents / f"n{number}.json").write_text(json.dumps({"state": state}))
+    assert main(["status", "r"]) == 0
+    assert f"r  {expected}  (" in capsys.readouterr().out
+
+
 def test_no_runs_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs"]) == 2
     assert "no run in" in capsys.readouterr().err
