@@ -146,8 +146,8 @@ class EtcdServer:
             os.kill(self.pid, signal.SIGCONT)
         self._paused = False
 
-    def ctl(self, *arguments: str, user: str | None = None) -> str:
-        """What etcdctl says; `user` is name:password."""
+    def ctl(self, *arguments: str, user: str | None = None, said: str | None = None) -> str:
+        """What etcdctl says; `user` is name:password, `said` what it is told when it asks."""
         command = [f"--endpoints={self._url}", *arguments]
         if self.certificates:
             command += [
@@ -157,7 +157,7 @@ class EtcdServer:
             ]
         if user:
             command.append(f"--user={user}")
-        return self._ctl(*command)
+        return self._ctl(*command, said=said)
 
     def put_bytes(self, key: bytes, value: bytes) -> None:
         """A key that need not be text."""
@@ -203,9 +203,10 @@ class EtcdServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ctl(self, *arguments: str) -> str:
+    def _ctl(self, *arguments: str, said: str | None = None) -> str:
         done = subprocess.run(
             [_binary("etcdctl"), *arguments],
+            input=said,
             capture_output=True,
             text=True,
             timeout=READY,

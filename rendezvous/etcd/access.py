@@ -34,6 +34,11 @@ class Access:
         if (self.user is None) != (self.password is None):
             raise ConfigurationError("etcd: a user needs a password, and a password its user")
 
+    def same_tls(self, other: Access) -> bool:
+        """Whether connections that were made with the other would do."""
+        mine, theirs = (self.tls, self.ca, self.cert, self.key), (other.tls, other.ca, other.cert)
+        return mine == (*theirs, other.key)
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None for plaintext."""
         if self.tls or self.ca or self.cert:

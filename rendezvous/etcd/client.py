@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from rendezvous.errors import LeaseLost, RevisionCompacted, StoreRefused
 from rendezvous.etcd import methods, translate
@@ -41,8 +41,13 @@ class EtcdClient:
         *,
         access: Access | None = None,
         deadlines: Deadlines | None = None,
+        read_access: Callable[[], Access] | None = None,
     ) -> None:
-        self._connection = Connection(endpoints, access=access, deadlines=deadlines)
+        """`read_access` reads anew what `access` was read from: files change. It may raise
+        ConfigurationError."""
+        self._connection = Connection(
+            endpoints, access=access, deadlines=deadlines, read_access=read_access
+        )
 
     @property
     def endpoint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 
@@ -22,7 +22,7 @@ from rendezvous.errors import (
 )
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.deadlines import Deadlines
-from rendezvous.etcd.endpoint import REQUIRE_LEADER, Endpoint, Metadata, pause_after
+from rendezvous.etcd.endpoint import NO_LOGIN, REQUIRE_LEADER, Endpoint, Metadata, pause_after
 from rendezvous.etcd.introductions import Introductions
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
 from rendezvous.etcd.renewer import EtcdRenewer
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 LASTING = (StoreFull, NotAuthenticated, PermissionDenied)
 """Refusals of one write that hold for the next one as well."""
+AT_LEISURE, IN_NEED = 30.0, 1.0
+"""Seconds after which files are read again: while all is well, and when a call has failed."""
+FILES = "files"
+"""What is complained of while one of them can't be read."""
 UNREACHABLE = "etcd"
 """What is complained of while no endpoint answers."""
 
@@ -50,6 +54,7 @@ class Connection:
         *,
         access: Access | None = None,
         deadlines: Deadlines | None = None,
+        read_access: Callable[[], Access] | None = None,
     ) -> None:
         if not endpoints:
             raise ConfigurationError("etcd: no endpoint is given")
@@ -59,6 +64,11 @@ class Connection:
         self._endpoints = [Endpoint(address, credentials) for address in endpoints]
         self._current = random.randrange(len(self._endpoints))
         self._token = ""
+        self._without_login = False
+        """Whether etcd has said that it asks nobody for a name."""
+        self._read_access = read_access
+        self._read_at = 0.0
+        """When the files were read last."""
         self._renewing = asyncio.Lock()
         self.introductions = Introductions(self._endpoints, self._access, self.deadlines)
         """Which of them belong together."""
@@ -75,7 +85,7 @@ class Connection:
         addresses = [endpoint.address for endpoint in ahead]
         return EtcdRenewer(
             addresses,
-            self._access,
+            lambda: self._access,
             attempt=self.deadlines.attempt,
             cluster=self.introductions.cluster,
         )
@@ -110,6 +120,7 @@ class Connection:
         deadline = loop.time() + self.deadlines.call
         failures: list[str] = []
         renewed = False
+        self._read_again(loop.time(), AT_LEISURE)
         while (left := deadline - loop.time()) > 0:
             self.require_open()
             endpoint = self.current
@@ -121,6 +132,7 @@ class Connection:
             if problem := await self.introductions.problem(endpoint, left):
                 failures.append(f"{endpoint.address}: {problem}")
                 self.leave(endpoint)
+                self._read_again(loop.time(), IN_NEED)
                 # Where nobody's cluster is known yet, all of them were asked for it.
                 asked = 1 if self.introductions.cluster.home else len(self._endpoints)
                 await asyncio.sleep(self.pause_after(asked * len(failures)))
@@ -141,12 +153,13 @@ class Connection:
             except grpc.aio.AioRpcError as error:
                 verdict = judge(error.code(), error.details() or "")
                 why = f"{endpoint.address}: {error.code().name}: {error.details()}"
-            if isinstance(verdict, StoreError):
-                raise self._told(verdict)
-            if verdict is Verdict.STALE_TOKEN and authenticated and not renewed:
+            if self._may_log_in(verdict) and authenticated and not renewed:
                 renewed = True
                 await self.renew_token(metadata)
                 continue
+            if isinstance(verdict, StoreError):
+                raise self._told(verdict)
+            self._read_again(loop.time(), IN_NEED)
             failures.append(why)
             self.leave(endpoint)
             if verdict is Verdict.UNCERTAIN and not method.repeatable:
@@ -189,22 +202,63 @@ class Connection:
 
     async def metadata(self) -> Metadata:
         """What goes with every call. Raises NotAuthenticated, StoreUnavailable."""
-        if self._access.user is None:
+        if self._access.user is None or self._without_login:
             return REQUIRE_LEADER
         if not self._token:
             await self.renew_token(())
-        return (*REQUIRE_LEADER, ("token", self._token))
+        return (*REQUIRE_LEADER, ("token", self._token)) if self._token else REQUIRE_LEADER
+
+    def _may_log_in(self, verdict: Verdict | StoreError) -> bool:
+        """Whether the same with a fresh token may do: a token has run out, or authentication was
+        switched on."""
+        refused = isinstance(verdict, NotAuthenticated)
+        return verdict is Verdict.STALE_TOKEN or (refused and self._access.user is not None)
 
     async def renew_token(self, stale: Metadata) -> None:
         """Replace the token that `stale` carries, once for all who noticed."""
         async with self._renewing:
             if self._token and ("token", self._token) not in stale:
                 return
-            request = wire.AuthenticateRequest(
-                name=self._access.user, password=self._access.password
-            )
-            answer = await self.call(AUTHENTICATE, request, authenticated=False)
-            self._token = answer.token
+            try:
+                try:
+                    self._token = await self._log_in()
+                except NotAuthenticated:
+                    if not self._read_again(asyncio.get_running_loop().time(), 0.0):
+                        raise
+                    self._token = await self._log_in()
+                self._without_login = False
+            except StoreRefused as error:
+                if NO_LOGIN not in str(error):
+                    raise
+                self._token, self._without_login = "", True
+
+    async def _log_in(self) -> str:
+        """A fresh token."""
+        login = wire.AuthenticateRequest(name=self._access.user, password=self._access.password)
+        return (await self.call(AUTHENTICATE, login, authenticated=False)).token
+
+    def _read_again(self, now: float, every: float) -> bool:
+        """Read the files again, if that was `every` seconds ago; whether something has changed."""
+        if self._read_access is None or now - self._read_at < every:
+            return False
+        self._read_at = now
+        try:
+            access = self._read_access()
+        except ConfigurationError as error:
+            # Somebody is about to replace it, perhaps.
+            if self._complaints.due(FILES, now):
+                log.warning("etcd: what was read before is used on: %s", error)
+            return False
+        self._complaints.over(FILES)
+        if access == self._access:
+            return False
+        log.info("etcd: the password or certificates have changed, and are used from now on")
+        if not access.same_tls(self._access):
+            for endpoint in self._endpoints:
+                endpoint.show(access.credentials())
+        self._access = self.introductions.access = access
+        self._token = ""
+        return True
 
     def require_open(self) -> None:
         if self.closed:

@@ -10,6 +10,7 @@ import grpc.aio
 
 from rendezvous.errors import StoreUnavailable
 from rendezvous.etcd.methods import Method, Request, Response
+from rendezvous.supervision import logged, start_task
 
 # etcd ends a connection that pings more often than every 5 s, or with no call in flight. Without
 # ping_timeout beside keepalive_timeout, a stopped peer goes unnoticed for a minute.
@@ -34,6 +35,11 @@ Metadata = tuple[tuple[str, str], ...]
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
 PAUSE = (0.02, 0.1)
 """Seconds between two attempts, at random; twice as long with each round of all members."""
+NO_LOGIN = "authentication is not enabled"
+"""How etcd says that it asks nobody for a name."""
+FAREWELL = 10.0
+"""Seconds that calls on an old connection have to end, more than any of them takes; a watch never
+does, and goes on elsewhere."""
 LONGEST_PAUSE = 1.0
 """Seconds: nobody need be asked more often for hours, and one that is back is found soon."""
 
@@ -103,6 +109,13 @@ class Endpoint:
             method.path, method.request.SerializeToString, method.response.FromString
         )
         return opened(None, timeout=timeout, metadata=metadata)
+
+    def show(self, credentials: grpc.ChannelCredentials | None) -> None:
+        """Other credentials from now on, on a connection of their own."""
+        self._credentials = credentials
+        if self._channel is not None:
+            start_task(self._channel.close(FAREWELL), name="an old connection", failed=logged)
+            self._channel = None
 
     async def close(self) -> None:
         if self._channel is not None:

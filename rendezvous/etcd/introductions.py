@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc.aio
 
@@ -29,7 +30,9 @@ class Introductions:
         self.cluster = Cluster([endpoint.address for endpoint in endpoints])
         """What they have said."""
         self._endpoints = tuple(endpoints)
-        self._access, self._deadlines = access, deadlines
+        self.access = access
+        """What is shown to them; its owner sets another."""
+        self._deadlines = deadlines
         self._asking = asyncio.Lock()
         """One asks for all who want to know."""
         self._complaints = Complaints()
@@ -121,10 +124,12 @@ class Introductions:
         """As one member alone knows it: there may be no leader."""
         attempt = self._deadlines.attempt
         metadata: Metadata = ()
-        if self._access.user is not None:
-            login = wire.AuthenticateRequest(name=self._access.user, password=self._access.password)
-            answer = await endpoint.ask(AUTHENTICATE, login, timeout=attempt, metadata=())
-            metadata = (("token", answer.token),)
+        if self.access.user is not None:
+            login = wire.AuthenticateRequest(name=self.access.user, password=self.access.password)
+            # Where nobody is asked for a name, the next call says whether it was in vain.
+            with suppress(grpc.aio.AioRpcError):
+                answer = await endpoint.ask(AUTHENTICATE, login, timeout=attempt, metadata=())
+                metadata = (("token", answer.token),)
         request = wire.RangeRequest(key=MARK.encode(), serializable=True)
         found = await endpoint.ask(RANGE, request, timeout=attempt, metadata=metadata)
         mark = decode_mark(found.kvs[0].value) if found.kvs else 0

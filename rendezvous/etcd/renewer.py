@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
 from rendezvous.errors import LeaseLost, StoreError, StoreUnavailable
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.cluster import Cluster
-from rendezvous.etcd.endpoint import OPTIONS, PAUSE, REQUIRE_LEADER, Metadata
+from rendezvous.etcd.endpoint import NO_LOGIN, OPTIONS, PAUSE, REQUIRE_LEADER, Metadata
 from rendezvous.etcd.methods import AUTHENTICATE, KEEP_ALIVE
 from rendezvous.etcd.verdict import Verdict, judge
 from rendezvous.wire import etcd_pb2 as wire
@@ -21,11 +21,17 @@ from rendezvous.wire import etcd_pb2 as wire
 class EtcdRenewer:
     """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer.
 
-    `cluster` knows who is asked for the lease, which no other cluster has.
+    `cluster` knows who is asked for the lease, which no other cluster has; `access` gives what is
+    to be shown by now.
     """
 
     def __init__(
-        self, endpoints: Sequence[str], access: Access, *, attempt: float, cluster: Cluster
+        self,
+        endpoints: Sequence[str],
+        access: Callable[[], Access],
+        *,
+        attempt: float,
+        cluster: Cluster,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._access, self._attempt, self._cluster = access, attempt, cluster
@@ -46,10 +52,10 @@ class EtcdRenewer:
                 time.sleep(random.uniform(*PAUSE))
             except grpc.RpcError as error:
                 verdict = judge(error.code(), error.details() or "")
+                self._token = ""
                 if isinstance(verdict, StoreError):
                     raise verdict from error
                 failure = f"{self._endpoints[self._turn]}: {error.details()}"
-                self._token = ""
                 if verdict is not Verdict.STALE_TOKEN:
                     self._next()
                 time.sleep(random.uniform(*PAUSE))
@@ -81,7 +87,7 @@ class EtcdRenewer:
     def _open(self) -> grpc.Channel:
         if self._channel is None:
             address = self._endpoints[self._turn]
-            credentials = self._access.credentials()
+            credentials = self._access().credentials()
             self._channel = (
                 grpc.insecure_channel(address, options=OPTIONS)
                 if credentials is None
@@ -94,7 +100,8 @@ class EtcdRenewer:
         self._turn = (self._turn + 1) % len(self._endpoints)
 
     def _metadata(self, timeout: float) -> Metadata:
-        if self._access.user is None:
+        access = self._access()
+        if access.user is None:
             return REQUIRE_LEADER
         if not self._token:
             authenticate = self._open().unary_unary(
@@ -102,9 +109,12 @@ class EtcdRenewer:
                 AUTHENTICATE.request.SerializeToString,
                 AUTHENTICATE.response.FromString,
             )
-            request = wire.AuthenticateRequest(
-                name=self._access.user, password=self._access.password
-            )
-            answer = authenticate(request, timeout=timeout, metadata=REQUIRE_LEADER)
+            request = wire.AuthenticateRequest(name=access.user, password=access.password)
+            try:
+                answer = authenticate(request, timeout=timeout, metadata=REQUIRE_LEADER)
+            except grpc.RpcError as error:
+                if NO_LOGIN in (error.details() or ""):
+                    return REQUIRE_LEADER
+                raise
             self._token = answer.token
         return (*REQUIRE_LEADER, ("token", self._token))

@@ -216,16 +216,23 @@ def open_store(args: argparse.Namespace) -> Store:
     endpoints = parse_endpoints(rest.rstrip(","))
     from rendezvous.etcd import Access, Deadlines, EtcdClient
 
-    password = _pem(args.store_password_file)
-    access = Access(
-        ca=_pem(args.store_tls_ca),
-        cert=_pem(args.store_tls_cert),
-        key=_pem(args.store_tls_key),
-        user=args.store_user,
-        password=password.decode().strip() if password is not None else None,
-        tls=scheme == "etcds",
+    def read_access() -> Access:
+        password = _pem(args.store_password_file)
+        return Access(
+            ca=_pem(args.store_tls_ca),
+            cert=_pem(args.store_tls_cert),
+            key=_pem(args.store_tls_key),
+            user=args.store_user,
+            password=password.decode(errors="replace").strip() if password is not None else None,
+            tls=scheme == "etcds",
+        )
+
+    return EtcdClient(
+        endpoints,
+        access=read_access(),
+        deadlines=Deadlines.of(args.store_timeout),
+        read_access=read_access,
     )
-    return EtcdClient(endpoints, access=access, deadlines=Deadlines.of(args.store_timeout))
 
 
 async def _operate(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from rendezvous.errors import NotAuthenticated, PermissionDenied, StoreUnavailable
 from rendezvous.etcd import Access, Deadlines, EtcdClient
+from rendezvous.store import Put, elect
 from tests.certificates import Certificates
 from tests.etcd_server import EtcdServer
 from tests.integration.etcd.history import PATIENCE
@@ -133,3 +134,54 @@ async def test_expired_tokens_are_renewed(guarded: EtcdServer) -> None:
 async def expiry() -> None:
     """etcd looks for expired tokens once a second; nothing tells when it has."""
     await asyncio.sleep(2 * TOKEN_TTL + 0.5)
+
+
+async def test_a_password_that_was_changed_is_read_again(guarded: EtcdServer) -> None:
+    """1. A client writes. 2. The password is changed: token and password are refused.
+    3. The file has the new one: the same client writes."""
+    now = Access(user="root", password=PASSWORD)
+    client = EtcdClient([guarded.endpoint], access=now, read_access=lambda: now)
+    await client.put("a", b"1")
+    user = f"root:{PASSWORD}"
+    guarded.ctl("user", "passwd", "root", "--interactive=false", user=user, said="another\n")
+    with pytest.raises(NotAuthenticated):
+        await client.put("a", b"2")
+    assert "--store-password-file" in client.trouble
+    now = Access(user="root", password="another")
+    await client.put("a", b"3")
+    assert client.trouble == ""
+    await client.close()
+
+
+async def test_authentication_is_followed_when_it_is_switched(guarded: EtcdServer) -> None:
+    """1. A client with a user writes and watches. 2. Authentication is switched off: so does a
+    fresh one. 3. It is switched on again: both do, and a lease is renewed throughout."""
+    access = Access(user="root", password=PASSWORD)
+    client = EtcdClient([guarded.endpoint], access=access)
+    await put_and_watch(client)
+    leader = await elect(client, "leader", b"one", ttl=2.0, own_thread=True)
+    guarded.ctl("auth", "disable", user=f"root:{PASSWORD}")
+    fresh = EtcdClient([guarded.endpoint], access=access)
+    for one in (client, fresh):
+        await put_and_watch(one)
+    guarded.ctl("auth", "enable")
+    for one in (client, fresh):
+        await put_and_watch(one)
+    assert await leader.write([Put("b", b"1")])
+    await leader.resign()
+    await client.close()
+    await fresh.close()
+
+
+async def test_certificates_that_were_replaced_are_read_again(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    strange = Certificates.make(tmp_path / "strange").ca.read_bytes()
+    now = Access(ca=strange)
+    with EtcdServer.start(tmp_path, certificates=certificates) as server:
+        client = EtcdClient([server.endpoint], access=now, read_access=lambda: now)
+        with pytest.raises(StoreUnavailable):
+            await client.get("a")
+        now = Access(ca=certificates.ca.read_bytes())
+        await put_and_watch(client)
+        await client.close()
