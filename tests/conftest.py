@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.certificates import Certificates
     from tests.etcd_server import EtcdCluster, EtcdServer
+
+# 200 ms an example, as it comes, is a statement about the machine, and a busy one fails by it.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 pytest.register_assert_rewrite("tests.store_contract")
 
