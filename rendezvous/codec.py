@@ -58,10 +58,11 @@ def generation_to_wire(generation: Generation) -> wire.GenerationBegan:
         restarts=generation.restarts,
         store_endpoint=generation.store_endpoint if generation.members else "",
         roster=zlib.compress(roster.SerializeToString(), 1),
+        secret=generation.secret,
     )
 
 
-_newest: tuple[tuple[int, str, int, str, bytes], Generation] | None = None
+_newest: tuple[tuple[int, str, int, str, bytes, str], Generation] | None = None
 """The last message that was read, and what it said."""
 
 
@@ -78,6 +79,7 @@ def generation_from_wire(message: wire.GenerationBegan) -> Generation:
         message.restarts,
         message.store_endpoint,
         message.roster,
+        message.secret,
     )
     known = _newest
     if known is not None and known[0] == told:
@@ -97,6 +99,7 @@ def generation_from_wire(message: wire.GenerationBegan) -> Generation:
         ),
         reason=message.reason,
         restarts=message.restarts,
+        secret=message.secret,
     )
     _newest = told, generation
     return generation

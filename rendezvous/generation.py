@@ -51,12 +51,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """Numbered 1, 2, 3 … and never reused. The order of `members` is the order of ranks."""
+    """Numbered 1, 2, 3 … and never reused. The order of `members` is the order of ranks.
+
+    `secret` is known to the nodes of the job and to nobody else: by it they know each other. It is
+    another in every generation, and empty where the service is too old to give one.
+    """
 
     number: int
     members: tuple[Member, ...]
     reason: str
     restarts: int = 0
+    secret: str = field(default="", repr=False)
     _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,13 +90,16 @@ class Generation:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able dict."""
-        return {
+        """A JSON-able dict, for the store alone: the secret is in it."""
+        plain: dict[str, Any] = {
             "number": self.number,
             "reason": self.reason,
             "restarts": self.restarts,
             "members": [member.to_dict() for member in self.members],
         }
+        if self.secret:
+            plain["secret"] = self.secret
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Generation:
@@ -100,5 +108,6 @@ class Generation:
             number=data["number"],
             reason=data["reason"],
             restarts=data.get("restarts", 0),
+            secret=data.get("secret", ""),
             members=tuple(Member.from_dict(member) for member in data["members"]),
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
+from rendezvous.address import is_loopback as loopback_host
 from rendezvous.errors import ConfigurationError
 
 TOKEN_HEADER = "authorization"
@@ -169,10 +169,4 @@ class ServerSecurity:
 
 def is_loopback(address: str) -> bool:
     """Whether host:port is an address of this machine alone; unknown names are not."""
-    host = address.rpartition(":")[0].strip("[]")
-    if address.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return address.startswith("unix:") or loopback_host(address.rpartition(":")[0].strip("[]"))

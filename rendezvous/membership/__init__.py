@@ -1,6 +1,6 @@
 """Who trains together: a pure state machine that turns events into effects, with reasons.
 
-    membership = Membership()
+    membership = Membership(secrets.token_hex)
     effects = membership.step(event, now)       # carry them out, in order
     membership.next_deadline()                  # step(Tick(), now) no later than this
 

@@ -16,7 +16,7 @@ from rendezvous.membership.spec import JobSpec
 
 def restore(job: Job, event: NewLeader) -> Job:
     """A new leader knows the record, and misses nobody for a while."""
-    fresh = Job(record=event.record, clock=job.clock)
+    fresh = Job(job.secrets, record=event.record, clock=job.clock)
     record = event.record
     now = fresh.now
     fresh.began = fresh.grown = fresh.forming = now

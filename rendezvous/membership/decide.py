@@ -315,6 +315,7 @@ def _begin(job: Job, reason: str) -> None:
         members=seats,
         reason=reason,
         restarts=job.known.restarts,
+        secret=job.secrets(),
     )
     drains = {name: d for name, d in job.known.drains.items() if name in job.nodes}
     job.write(generation=generation, active=True, drains=drains)

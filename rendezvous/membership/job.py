@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -113,9 +113,11 @@ class Job:
     that can have a seat in the next generation; `phases` counts those that have one in this.
     `agreed` is when it was first said, and with which status, that all ranks of the active
     generation have agreed to be done.
-    `alarm` is when something is due although nothing happens.
+    `alarm` is when something is due although nothing happens. `secrets` gives each generation its
+    own.
     """
 
+    secrets: Callable[[], str]
     record: Record | None = None
     clock: Clock = field(default_factory=Clock)
     effects: list[Effect] = field(default_factory=list)

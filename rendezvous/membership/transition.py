@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rendezvous.generation import Generation
 from rendezvous.membership import arrivals, reports, wishes
 from rendezvous.membership.decide import decide
@@ -31,11 +33,12 @@ from rendezvous.membership.view import JobView, NodeView, waiting_for
 class Membership:
     """One job's membership. The same events at the same times give the same effects.
 
-    Mutable inside, so that a beat costs the same among ten nodes and ten thousand.
+    Mutable inside, so that a beat costs the same among ten nodes and ten thousand. `secrets` is
+    asked for each generation's secret: chance comes from outside, as time does.
     """
 
-    def __init__(self) -> None:
-        self._job = Job()
+    def __init__(self, secrets: Callable[[], str]) -> None:
+        self._job = Job(secrets)
 
     @property
     def generation(self) -> Generation | None:

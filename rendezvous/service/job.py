@@ -6,6 +6,7 @@ A stream is bound to one life of one node by its join; what comes on it speaks f
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,7 @@ class Job:
     def __init__(self, run_id: str, *, service: str, pulse: float, most_nodes: int) -> None:
         self.run_id = run_id
         self._service, self._pulse, self._most_nodes = service, pulse, most_nodes
-        self._membership = m.Membership()
+        self._membership = m.Membership(secrets.token_hex)
         self._streams: dict[int, Attendee] = {}
         self._nodes: dict[str, Attendee] = {}
         self._keys: dict[tuple[str, int], bytes] = {}

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from rendezvous.errors import ConfigurationError
-from rendezvous.security import ServerSecurity
+from rendezvous.security import ServerSecurity, Tokens
 from rendezvous.service.checks import MAX_MESSAGE_BYTES
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.operators import operator_handlers, token_of
@@ -93,11 +93,15 @@ async def running(
 
 
 @asynccontextmanager
-async def embedded(timeouts: Timeouts | None = None) -> AsyncIterator[str]:
-    """A service inside this process, on the memory store and a free loopback port: its endpoint."""
+async def embedded(token: str, timeouts: Timeouts | None = None) -> AsyncIterator[str]:
+    """A service inside this process, on the memory store and a free loopback port: its endpoint.
+
+    Everybody on this machine reaches that port, and only who shows `token` is listened to.
+    """
     async with running(
         MemoryStore(),
         listen="127.0.0.1:0",
+        security=ServerSecurity(tokens=Tokens(token)),
         timeouts=timeouts,
         handover=0.0,
         introspection=False,

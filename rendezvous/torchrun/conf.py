@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Set
 
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
+from rendezvous.address import own_address
 from rendezvous.errors import ConfigurationError
 
 # Of torch's own backends. They mean nothing here; torchrun adds the first one by itself.
@@ -45,12 +45,7 @@ def address_towards(endpoint: str) -> str:
 
     Raises ConfigurationError when the name can't be resolved.
     """
-    host, _, port = endpoint.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, there = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(there)
-            return str(probe.getsockname()[0])
+        return own_address(endpoint)
     except OSError as error:
         raise ConfigurationError(f"--rdzv-endpoint: {endpoint}: {error}") from error

@@ -14,6 +14,7 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousTimeoutError,
 )
 
+from rendezvous.address import join_endpoint
 from rendezvous.errors import ConfigurationError, StoreError
 from rendezvous.etcd import EtcdClient
 from rendezvous.torchrun.agent_handler import AgentHandler
@@ -53,8 +54,9 @@ class EtcdHandler(AgentHandler):
 
     def next_rendezvous(self) -> RendezvousInfo:
         while True:
-            with listen() as listener:
-                round = self._join(f"{self._settings.address}:{listener.getsockname()[1]}")
+            with listen(self._settings.address) as listener:
+                port = listener.getsockname()[1]
+                round = self._join(join_endpoint(self._settings.address, port))
                 rank = round.members.index(self.node)
                 try:
                     store = open_store(

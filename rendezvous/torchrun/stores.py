@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from datetime import timedelta
 
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousStoreInfo
+
+from rendezvous.address import join_endpoint, listening_place, split_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,27 +22,35 @@ class Served:
     store: TCPStore
 
 
-def listen() -> socket.socket:
-    """On every address of this machine."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", 0))
+def listen(address: str) -> socket.socket:
+    """On a free port of this machine's `address`, and nowhere else where that is its own.
+
+    Raises OSError.
+    """
+    family, place = listening_place(address, 0)
+    try:
+        return socket.create_server(place, family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+    # --local-addr may name what stands before this machine: a service, a router.
+    return socket.create_server(("", 0), family=family)
 
 
 def serve(address: str, *, timeout: float) -> Served:
-    """On a free port; `address` is this machine's. Raises what `open_store` does."""
-    with listen() as listener:
-        endpoint = f"{address}:{listener.getsockname()[1]}"
+    """On a free port; `address` is this machine's. Raises what `open_store` does, and OSError."""
+    with listen(address) as listener:
+        endpoint = join_endpoint(address, listener.getsockname()[1])
         return Served(endpoint, open_store(endpoint, listener, timeout=timeout))
 
 
 def open_store(endpoint: str, listener: socket.socket | None, *, timeout: float) -> TCPStore:
     """Serves it on `listener`, if there is one. Raises DistError or RuntimeError when it can't be
     reached within `timeout` seconds."""
-    host, _, port = endpoint.rpartition(":")
+    host, port = split_endpoint(endpoint)
     return TCPStore(
-        host.strip("[]"),
-        int(port),
+        host,
+        port,
         is_master=listener is not None,
         master_listen_fd=listener.detach() if listener else None,
         timeout=timedelta(seconds=timeout),

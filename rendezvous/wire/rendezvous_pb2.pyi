@@ -277,18 +277,20 @@ class Problem(_message.Message):
     def __init__(self, code: _Optional[_Union[Code, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class GenerationBegan(_message.Message):
-    __slots__ = ("number", "reason", "restarts", "store_endpoint", "roster")
+    __slots__ = ("number", "reason", "restarts", "store_endpoint", "roster", "secret")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     STORE_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     number: int
     reason: str
     restarts: int
     store_endpoint: str
     roster: bytes
-    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., restarts: _Optional[int] = ..., store_endpoint: _Optional[str] = ..., roster: _Optional[bytes] = ...) -> None: ...
+    secret: str
+    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., restarts: _Optional[int] = ..., store_endpoint: _Optional[str] = ..., roster: _Optional[bytes] = ..., secret: _Optional[str] = ...) -> None: ...
 
 class Roster(_message.Message):
     __slots__ = ("members",)

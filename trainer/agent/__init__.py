@@ -7,6 +7,7 @@ from trainer.agent.failure import report
 from trainer.agent.launch import Console, Launch, Loop, Membership, Probe, Script, Stream
 from trainer.agent.leaving import EXIT_COMPLETED, EXIT_DRAINED
 from trainer.agent.outcome import Outcome
+from trainer.agent.process import close_to_strangers
 
 __all__ = [
     "EXIT_COMPLETED",
@@ -19,6 +20,7 @@ __all__ = [
     "Probe",
     "Script",
     "Stream",
+    "close_to_strangers",
     "report",
     "run_agent",
 ]

@@ -271,8 +271,9 @@ class Agent:
         try:
             keeping = Keeping(
                 self._name.name,
-                self._attendance.host,
-                self._launch.membership.secret(self._launch.run_id),
+                self._attendance.host if self._launch.membership.endpoints else None,
+                token=self._launch.membership.token,
+                storage_options=workers.storage_options,
                 topology=workers.topology,
                 mirrors=workers.mirrors,
                 report=self._report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -80,12 +81,19 @@ class Attendance:
                 max_restarts=asked.max_restarts,
                 **options,
             )
+            endpoints, security = asked.endpoints, Security.from_files(**asked.credentials)
+            if not endpoints:
+                # Nobody else is to stop this run, or to see it: the token is in no file.
+                security = Security(token=secrets.token_hex())
+                assert security.token is not None
+                within = embedded(security.token)
+                endpoints = (await self._stack.enter_async_context(within),)
             session = Session(
-                asked.endpoints or (await self._stack.enter_async_context(embedded()),),
+                endpoints,
                 run_id=self._launch.run_id,
                 node=identity,
                 spec=spec,
-                security=Security.from_files(**asked.credentials),
+                security=security,
                 heard=heard,
             )
         except (ValueError, ConfigurationError) as error:

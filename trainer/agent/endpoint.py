@@ -6,8 +6,9 @@ import contextlib
 import random
 import socket
 from pathlib import Path
+from typing import Any
 
-from trainer.address import split_endpoint
+from trainer.address import is_loopback, join_endpoint, listening_place, own_address
 
 BACKLOG = 4096
 ATTEMPTS = 64
@@ -25,15 +26,19 @@ class StoreSocket:
         the kernel does not take ports for outgoing connections, so that it stays free between
         `release` and the script's bind. Raises OSError when nothing can be bound.
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if listen or is_loopback(host):
+            family, place = listening_place(host, port)
+        else:
+            # The script itself is going to listen on all addresses: the port has to be free there.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            place = ("", port)
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        everywhere = "" if not _is_loopback(host) else host
         try:
             if listen or port:
-                self.socket.bind((everywhere, port))
+                self.socket.bind(place)
             else:
-                _bind_outside_ephemeral(self.socket, everywhere)
+                _bind_outside_ephemeral(self.socket, place)
             if listen:
                 self.socket.listen(BACKLOG)
         except OSError:
@@ -44,7 +49,7 @@ class StoreSocket:
 
     @property
     def endpoint(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_endpoint(self.host, self.port)
 
     def release(self) -> None:
         """Give up our hold; a worker that got the descriptor keeps its own."""
@@ -52,23 +57,14 @@ class StoreSocket:
 
 
 def address_towards(endpoint: str) -> str:
-    """The address of this machine that others reached at `endpoint` can dial; no packet is sent."""
-    host, port = split_endpoint(endpoint)
+    """The address of this machine that others reached at `endpoint` can dial, or else its name."""
     with contextlib.suppress(OSError):
-        family, kind, _proto, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
+        return own_address(endpoint)
     return socket.gethostname()
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _bind_outside_ephemeral(target: socket.socket, host: str) -> None:
+def _bind_outside_ephemeral(target: socket.socket, place: tuple[Any, ...]) -> None:
+    host, _port, *scope = place
     try:
         low, high = (int(word) for word in EPHEMERAL_RANGE.read_text().split())
     except (OSError, ValueError):
@@ -76,6 +72,6 @@ def _bind_outside_ephemeral(target: socket.socket, host: str) -> None:
     ports = [*range(LOWEST_PORT, min(low, HIGHEST_PORT)), *range(high + 1, HIGHEST_PORT + 1)]
     for port in random.sample(ports, min(ATTEMPTS, len(ports))):
         with contextlib.suppress(OSError):
-            target.bind((host, port))
+            target.bind((host, port, *scope))
             return
-    target.bind((host, 0))
+    target.bind((host, 0, *scope))

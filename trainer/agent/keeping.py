@@ -7,13 +7,14 @@ import contextlib
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
+from trainer.agent.greeting import GenerationKey
 from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.agent.shelf import Shelf
 from trainer.agent.staging_room import needed_bytes, shortage
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 
 MIRROR_LABEL = "remesh.mirror"
 SHARED_MEMORY = Path("/dev/shm")
+KEYLESS = (
+    "the rendezvous service gives generations no secret, as it is older than this agent, and there "
+    "is no token: no mirrors are sent; bring the service up to date, or give it and the agents a "
+    "token (--token-file, --rdzv-conf token_file=FILE)"
+)
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called in the agent's loop with an event's name and its fields."""
@@ -45,9 +51,10 @@ class Keeping:
     def __init__(
         self,
         node: str,
-        host: str,
-        secret: str,
+        host: str | None,
         *,
+        token: str = "",
+        storage_options: Mapping[str, Any] | None = None,
         topology: str | None,
         report: Report,
         saved: Saved = lambda *_: None,
@@ -55,12 +62,16 @@ class Keeping:
     ) -> None:
         """Call it in the agent's loop. Raises OSError when there is no room or port for it.
 
-        `mirrors`: another node's state will be kept here too.
+        `host`: where other nodes reach this one; None where there are none. `token`: by what they
+        know each other under a service that gives generations no secret. `mirrors`: another node's
+        state will be kept here too.
         """
         self._node = node
         self._mirrors = mirrors
         self._room_looked_for = False
-        self._secret = secret.encode()
+        self._token = token
+        self._keyless_told = False
+        """Whether it was said that there is nothing by which nodes could know each other."""
         self._topology = topology
         self._report = report
         self._tell_saved = saved
@@ -68,7 +79,10 @@ class Keeping:
         root = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
         self._shelf = Shelf(root, named(NODE, node))
         self.directory = self._shelf.path
-        self._server = MirrorServer(self.directory, host, self._secret)
+        self._server = (
+            None if host is None else MirrorServer(self.directory, host, storage_options or {})
+        )
+        """None where no other node is there to send anything."""
         self._writer = BackgroundWriter(self._written)
         self._ledger = SaveLedger()
         self._saving: dict[tuple[Path, int], Future[Outcome]] = {}
@@ -85,7 +99,7 @@ class Keeping:
     @property
     def labels(self) -> dict[str, str]:
         """How other nodes find this one's mirrors."""
-        return {MIRROR_LABEL: self._server.endpoint}
+        return {} if self._server is None else {MIRROR_LABEL: self._server.endpoint}
 
     def staged(self, path: Path, generation: Generation) -> None:
         """A worker has staged its state: save it if that was asked for, and mirror it."""
@@ -95,7 +109,7 @@ class Keeping:
         if path.with_suffix(".pending").exists():
             self._save(path)
         self._newest[path.parent] = path
-        self._mirror(path, self._keeper(generation))
+        self._mirror(path, generation)
 
     def look_for_room(self, kept: int, generation: Generation) -> None:
         """Say so where what `kept` bytes of state a rank take does not fit into shared memory."""
@@ -154,12 +168,14 @@ class Keeping:
         keeper = self._keeper(generation)
         if keeper != before:
             for path in self._newest.values():
-                self._mirror(path, keeper)
+                self._mirror(path, generation)
 
     def began(self, generation: Generation) -> None:
         """Saves that wait for the part of a node that is lost are over."""
         going = self._going if self._asked_of == self._generation else frozenset()
         self._generation = generation.number
+        if self._server is not None and (key := self._key(generation)) is not None:
+            self._server.know(key)
         nodes = [member.node for member in generation.members]
         self._writer.members(generation.number, nodes, going)
 
@@ -170,14 +186,26 @@ class Keeping:
         keeper = buddy(self._node, staying, self._topology)
         return None if keeper is None else keeper.labels.get(MIRROR_LABEL)
 
-    def _mirror(self, path: Path, endpoint: str | None) -> None:
-        if endpoint is not None:
-            failed = partial(self._not_sent, endpoint)
-            sending = asyncio.wrap_future(
-                self._senders.submit(self._send, path, endpoint, failed=failed)
-            )
-            self._sending.add(sending)
-            sending.add_done_callback(self._sent)
+    def _key(self, generation: Generation) -> GenerationKey | None:
+        """By what its members know each other; None where that is nothing that only they know."""
+        secret = generation.secret or self._token
+        return GenerationKey(generation.number, secret.encode()) if secret else None
+
+    def _mirror(self, path: Path, generation: Generation) -> None:
+        endpoint, key = self._keeper(generation), self._key(generation)
+        if endpoint is None:
+            return
+        if key is None:
+            if not self._keyless_told:
+                self._keyless_told = True
+                self._tell("mirror.failed", {"error": KEYLESS, "endpoint": endpoint})
+            return
+        failed = partial(self._not_sent, endpoint)
+        sending = asyncio.wrap_future(
+            self._senders.submit(self._send, path, endpoint, key, failed=failed)
+        )
+        self._sending.add(sending)
+        sending.add_done_callback(self._sent)
 
     def _sent(self, sending: asyncio.Future[None]) -> None:
         self._sending.discard(sending)
@@ -226,15 +254,16 @@ class Keeping:
         """Finish what is being saved, and give the memory back."""
         self._writer.leave()
         self._writer.close()
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self._senders.close(cancel=True)
         self._shelf.remove()
 
-    def _send(self, path: Path, endpoint: str) -> None:
+    def _send(self, path: Path, endpoint: str, key: GenerationKey) -> None:
         try:
             if not read_description(path)["mirror"]:
                 return
-            send_mirror(path, f"{self._node}-{path.parent.name}", endpoint, self._secret)
+            send_mirror(path, f"{self._node}-{path.parent.name}", endpoint, key)
         except (OSError, CheckpointError) as error:
             self._not_sent(endpoint, error)
 

@@ -54,7 +54,7 @@ class Loop:
     """Workers that stay alive over generations and speak `trainer.channel`.
 
     `own`: it is a program of the user's, whose output is for the console too. `mirrors`: each
-    node also keeps another one's state.
+    node also keeps another one's state. `storage_options` are those of the job's checkpoints.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +66,7 @@ class Loop:
     topology: str | None = None
     own: bool = False
     mirrors: bool = False
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +102,18 @@ class Membership:
         """`files` by the names that `Security.from_files` has for them."""
         return {key.removeprefix("tls_"): path for key, path in self.files.items()}
 
-    def secret(self, run_id: str) -> str:
-        """What the job's nodes know and others don't: the token, where there is one."""
+    @property
+    def token(self) -> str:
+        """What opens the job at its service; empty where it needs nothing. Raises OSError."""
         token_file = self.files.get("token_file")
-        return Path(token_file).read_text().strip() if token_file else run_id
+        return Path(token_file).read_text().strip() if token_file else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One node's share of a job.
 
+    `private`: nobody but this user is to read `job_text`, or how the run was started.
     `mesh` names the mesh of a generation, for people to read; `plan` says what would follow from
     the loss of one of its nodes; `kept` is how many bytes of state a rank of it copies to shared
     memory, None where that is not known before.
@@ -119,6 +122,7 @@ class Launch:
     run_id: str
     directory: Path
     job_text: str
+    private: bool = False
     slots: int
     workers: Script | Loop
     membership: Membership

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.agent.launch import Stream
 from trainer.console import ERR, OUT, Console
 from trainer.supervision import Failed, call_later, guarded, logged
+from trainer.telemetry.files import FILE_MODE
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,10 @@ class Pump:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._close_files()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._log = os.open(path, flags, 0o644)
+        self._log = os.open(path, flags, FILE_MODE)
         for stream, suffix in ((Stream.OUT, ".stdout.log"), (Stream.ERR, ".stderr.log")):
             if stream in self._separate:
-                self._own[stream] = os.open(path.with_suffix(suffix), flags, 0o644)
+                self._own[stream] = os.open(path.with_suffix(suffix), flags, FILE_MODE)
         early, self._early = self._early, deque()
         self._early_bytes = 0
         for stream, data in early:

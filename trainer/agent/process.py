@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import uuid
@@ -29,10 +30,28 @@ _LEASH = (sys.executable, "-I", "-S", str(Path(leash.__file__)))
 _WORKERS_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 
 
+def close_to_strangers() -> None:
+    """What we write ourselves is for no other user to change, also under a umask of 0.
+
+    What workers of the user's write is as the user's own umask has it.
+    """
+    os.umask(_WORKERS_UMASK | stat.S_IWOTH)
+
+
 def precede_workers() -> None:
     """Run before our workers wherever we may: a late beat costs more than a late step."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, min(_WORKERS_NICE, AGENT_NICE))
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+_WORKERS_UMASK = _umask()
+"""As the user has it; taken before this process changes its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,7 @@ class Process:
                 stderr=stderr,
                 pass_fds=() if channel is None else (channel.fileno(),),
                 start_new_session=True,
+                umask=_WORKERS_UMASK,
             )
         self.pid = self._child.pid
         self._descriptor = os.pidfd_open(self.pid)

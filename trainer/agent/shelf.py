@@ -23,7 +23,7 @@ class Shelf:
         """Raises OSError when it can't be made."""
         remove_orphans(root)
         hidden = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=root))
-        self._lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Seen by others only now that it is locked.
         self.path = hidden.rename(root / f"{_PREFIX}{os.getpid()}-{name}")
@@ -38,7 +38,7 @@ def remove_orphans(root: Path) -> None:
     """Take back what agents left that were killed."""
     for path in root.glob(f"{_PREFIX}*"):
         try:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
             continue  # another user's, or gone just now
         try:

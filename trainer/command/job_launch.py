@@ -82,6 +82,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
         run_id=run_id,
         directory=root,
         job_text=dump(job),
+        private=job.private,
         slots=slots,
         workers=_workers(job, slots, root),
         membership=membership(
@@ -201,6 +202,7 @@ def _loop(job: Job, slots: int, argv: tuple[str, ...], env: Mapping[str, str]) -
         topology=elastic.topology,
         own=not job.trains,
         mirrors=elastic.mirror_every > 0,
+        storage_options=job.checkpoint.storage_options,
     )
 
 

@@ -17,6 +17,7 @@ from trainer.agent import (
     Launch,
     Loop,
     Outcome,
+    close_to_strangers,
     report,
     run_agent,
 )
@@ -28,7 +29,7 @@ from trainer.errors import JobError
 from trainer.names import STDIN
 from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
-from trainer.telemetry.files import read_json, replace_json
+from trainer.telemetry.files import PRIVATE_MODE, read_json, replace_json
 from trainer.telemetry.files import replace as replace_text
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,7 @@ def start(launch: Launch, argv: Sequence[str], again: str) -> int:
 
     `argv` came after `remesh run`; `again` is the command that starts the same once more.
     """
+    close_to_strangers()
     directory = RunDirectory(launch.directory, logs=launch.logs)
     try:
         if not occupy(directory, launch, argv):
@@ -214,9 +216,10 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool
             )
         if is_complete(directory, launch):
             return False
-    if new or directory.job.read_text(encoding="utf-8") != launch.job_text:
+    exposed = not new and launch.private and directory.job.stat().st_mode & ~PRIVATE_MODE & 0o777
+    if new or exposed or directory.job.read_text(encoding="utf-8") != launch.job_text:
         try:
-            replace_text(directory.job, launch.job_text)
+            replace_text(directory.job, launch.job_text, private=launch.private)
         except OSError as error:
             raise directory.unwritable(error) from error
     began = {
@@ -226,7 +229,7 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool
         "logs": str(directory.logs),
     }
     try:
-        replace_json(directory.start, began)
+        replace_json(directory.start, began, private=launch.private)
     except OSError as error:
         # A run that goes on may free the room itself, by the checkpoints that it does not keep.
         log.warning("%s can't be written: %s", directory.start, error)

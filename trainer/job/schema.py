@@ -81,6 +81,12 @@ class Job(Section):
         return self.entrypoint is None
 
     @property
+    def private(self) -> bool:
+        """Whether its text may hold passwords: what programs and object stores are given."""
+        env = self.entrypoint is not None and self.entrypoint.env
+        return bool(env or self.checkpoint.storage_options or self.kubernetes.env)
+
+    @property
     def saves(self) -> bool:
         """Whether checkpoints are made here: of the model, or of what a loop hands over."""
         return self.entrypoint is None or self.entrypoint.elastic

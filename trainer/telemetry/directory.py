@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from trainer.errors import JobError
+from trainer.telemetry.files import FILE_MODE
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LOOK_SECONDS = 1.0
@@ -85,7 +86,7 @@ class RunDirectory:
         Otherwise several agents share the run. Raises JobError when somebody else holds it.
         """
         try:
-            self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise self.unwritable(error) from error
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH

@@ -10,12 +10,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+FILE_MODE = 0o664
+"""Of what a run leaves behind, less what the umask takes: others never write to it."""
+PRIVATE_MODE = 0o600
+"""Of what may hold passwords."""
 
-def replace(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part."""
+
+def replace(path: Path, text: str, *, private: bool = False) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part.
+
+    `private`: nobody but this user may read it, whatever the umask is.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()  # of a killed process that had our pid, or a link that others have put
+        mode = PRIVATE_MODE if private else FILE_MODE
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
         draft.rename(path)
     except OSError:
         # On a full disk it would hold the room that the next try needs.
@@ -24,9 +37,9 @@ def replace(path: Path, text: str) -> None:
         raise
 
 
-def replace_json(path: Path, value: Mapping[str, Any]) -> None:
+def replace_json(path: Path, value: Mapping[str, Any], *, private: bool = False) -> None:
     """`replace` with indented JSON."""
-    replace(path, json.dumps(value, indent=1) + "\n")
+    replace(path, json.dumps(value, indent=1) + "\n", private=private)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -56,7 +69,7 @@ class LineFile:
         """Write one line. Raises OSError where there is no room for all of it."""
         if self._descriptor < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = os.open(self._path, flags, FILE_MODE)
         line = json.dumps(record, separators=(", ", ": ")) + "\n"
         data = ("\n" * self._cut + line).encode()
         written = os.write(self._descriptor, data)

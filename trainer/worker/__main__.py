@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 
 from trainer.channel import CHANNEL_VARIABLE, REHEARSAL_VARIABLE
@@ -18,6 +19,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # As for the agent: what we write is for no other user to change.
+    os.umask(os.umask(0o077) | stat.S_IWOTH)
     keep_from_programs()
     channel = prepare()
     # Imported only now, so that a stack dump works while torch is being imported.

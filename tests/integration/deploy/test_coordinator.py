@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from rendezvous.membership import JobSpec
-from rendezvous.service import embedded
+from rendezvous.service.server import running
 from rendezvous.session import Session
 from rendezvous.session.events import GenerationBegan, JobEnded
 from rendezvous.session.identity import NodeIdentity
 from rendezvous.session.operator import Operator
+from rendezvous.store import MemoryStore
 from tests.integration.deploy.api_server import TOKEN, ApiServer, Fault, api_server
 
 RUN = "demo-1"
@@ -62,6 +63,14 @@ async def coordinator(
             await process.wait()
 
 
+@asynccontextmanager
+async def service() -> AsyncIterator[str]:
+    """A service in this process that lets everybody in: its endpoint."""
+    async with running(MemoryStore(), listen="127.0.0.1:0", handover=0.0) as replica:
+        await replica.service.led.wait()
+        yield replica.endpoint
+
+
 async def told(process: asyncio.subprocess.Process, text: str) -> None:
     """Returns when the coordinator has said it."""
     assert process.stderr is not None
@@ -96,7 +105,7 @@ async def attend(endpoint: str, status: str | None, *, port: int = 9) -> None:
 async def test_it_ends_as_the_job_does_and_sends_the_agents_home(server, account, status):
     """Also where `train.stop_at` has stopped it: it did what it was asked for."""
     async with (
-        embedded() as endpoint,
+        service() as endpoint,
         coordinator(server, account, endpoint) as process,
         asyncio.timeout(120),
     ):
@@ -110,7 +119,7 @@ async def test_it_ends_as_the_job_does_and_sends_the_agents_home(server, account
 async def test_a_job_whose_nodes_are_all_gone_is_waited_for(server, account):
     """1. The only node goes. 2. In time the job stops. 3. A new node takes it up, and completes."""
     async with (
-        embedded() as endpoint,
+        service() as endpoint,
         coordinator(server, account, endpoint) as process,
         asyncio.timeout(120),
     ):
@@ -124,7 +133,7 @@ async def test_a_job_whose_nodes_are_all_gone_is_waited_for(server, account):
 
 async def test_an_operators_stop_ends_it_too(server, account):
     async with (
-        embedded() as endpoint,
+        service() as endpoint,
         coordinator(server, account, endpoint) as process,
         Operator([endpoint]) as operator,
         asyncio.timeout(120),
@@ -139,7 +148,7 @@ async def test_an_operators_stop_ends_it_too(server, account):
 
 async def test_the_deadline_counts_from_the_first_agent(server, account):
     async with (
-        embedded() as endpoint,
+        service() as endpoint,
         coordinator(server, account, endpoint, "--deadline", "60") as process,
         asyncio.timeout(120),
     ):
@@ -151,7 +160,7 @@ async def test_it_waits_for_a_rendezvous_and_an_api_server_that_are_away(server,
     """1. One rendezvous is away. 2. By the other, the job completes. 3. The API server fails twice;
     the agents go home all the same."""
     server.faults.append(Fault("PATCH", 500, times=2))
-    async with embedded() as endpoint, asyncio.timeout(120):
+    async with service() as endpoint, asyncio.timeout(120):
         nowhere = "127.0.0.1:1"
         async with coordinator(server, account, f"{nowhere},{endpoint}") as process:
             await told(process, "unknown")
@@ -163,7 +172,7 @@ async def test_it_waits_for_a_rendezvous_and_an_api_server_that_are_away(server,
 
 async def test_a_sigterm_ends_it_at_once_and_changes_nothing(server, account):
     async with (
-        embedded() as endpoint,
+        service() as endpoint,
         coordinator(server, account, endpoint) as process,
         asyncio.timeout(120),
     ):

@@ -50,7 +50,7 @@ async def test_a_save_is_written_once_whether_it_was_told_of_or_not(
         if len(told) == 2:
             both.set()
 
-    keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=report)
+    keeping = Keeping("a", None, topology=None, report=report)
     worker = worker_of(keeping, tmp_path)
     for version in (1, 2):
         staged = worker.stage(version, {"w": torch.full((8,), float(version))}, {})
@@ -77,9 +77,7 @@ async def test_a_generation_without_a_node_ends_the_saves_that_wait_for_it(
     2 is waited for; 3. the node leaves: that is over too, and what is not saved is known."""
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
     told: list[tuple[str, dict[str, Any]]] = []
-    keeping = Keeping(
-        "a", "127.0.0.1", "secret", topology=None, report=lambda *event: told.append(event)
-    )
+    keeping = Keeping("a", None, topology=None, report=lambda *event: told.append(event))
     members = [
         Member(node=node, incarnation=1, slots=1, host=node, store_endpoint="h:1") for node in "abc"
     ]
@@ -118,7 +116,7 @@ async def test_a_slot_that_is_staged_anew_is_saved_though_its_last_save_is_not_d
     """1. version 1 is written and waits for another rank's part, which never comes; 2. its slot
     is free, and takes version 3: that is written too."""
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
-    keeping = Keeping("a", "127.0.0.1", "secret", topology=None, report=lambda *_: None)
+    keeping = Keeping("a", None, topology=None, report=lambda *_: None)
     worker = worker_of(keeping, tmp_path)
     slots = []
     for version in (1, 2, 3):
@@ -137,3 +135,42 @@ async def test_a_slot_that_is_staged_anew_is_saved_though_its_last_save_is_not_d
     assert slots[0] == slots[2]
     keeping.give_up()
     await asyncio.to_thread(keeping.close)
+
+
+async def test_without_a_secret_no_state_is_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older service gives generations none. The run's id, which everybody may know, is none."""
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    sent: list[str] = []
+    monkeypatch.setattr(module, "send_mirror", lambda _path, _name, to, _key: sent.append(to))
+    members = [
+        Member(
+            node=node,
+            incarnation=1,
+            slots=1,
+            host=node,
+            store_endpoint="h:1",
+            labels={module.MIRROR_LABEL: f"{node}:9"},
+        )
+        for node in "ab"
+    ]
+    two = Generation(number=1, members=tuple(members), reason="test")
+    told: list[tuple[str, dict[str, Any]]] = []
+    for token, expected in (("", []), ("the job's token", ["b:9"])):
+        keeping = Keeping(
+            "a", None, token=token, topology=None, report=lambda *event: told.append(event)
+        )
+        keeping.began(two)
+        staged = worker_of(keeping, tmp_path).stage(1, {"w": torch.ones(8)}, {}, mirror=True)
+        assert staged is not None
+        path = staged.wait()
+        for _ in range(2):
+            keeping.staged(path, two)
+        await keeping.handed_over(60)
+        await asyncio.to_thread(keeping.close)
+        assert sorted(set(sent)) == expected
+        sent.clear()
+    await asyncio.sleep(0)
+    failures = [fields["error"] for event, fields in told if event == "mirror.failed"]
+    assert failures == [module.KEYLESS]

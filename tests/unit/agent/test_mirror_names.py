@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainer.agent.greeting import GenerationKey
 from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.checkpoint.staging import FORMAT, Slots
 
-SECRET = b"job"
+KEY = GenerationKey(1, b"secret")
 ATTEMPT = "v00000001-g00001-0000000a"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MirrorServer]:
-    made = MirrorServer(tmp_path / "memory" / "node", "127.0.0.1", SECRET)
+    made = MirrorServer(tmp_path / "memory" / "node", "127.0.0.1", {})
+    made.know(KEY)
     yield made
     made.close()
 
@@ -49,7 +51,7 @@ def below(folder: Path) -> list[str]:
 
 def test_a_mirror_is_kept_under_its_name(tmp_path: Path, server: MirrorServer) -> None:
     path = staged(tmp_path / "own")
-    assert send_mirror(path, "fe80::1-own-0", server.endpoint, SECRET) == 100
+    assert send_mirror(path, "fe80::1-own-0", server.endpoint, KEY) == 100
     assert below(tmp_path / "memory") == [
         "node/from-fe80::1-own-0/0.json",
         "node/from-fe80::1-own-0/0.stage",
@@ -62,7 +64,7 @@ def test_a_mirror_with_another_name_makes_nothing(
 ) -> None:
     path = staged(tmp_path / "own")
     with pytest.raises(OSError, match=r".*"):
-        send_mirror(path, name, server.endpoint, SECRET)
+        send_mirror(path, name, server.endpoint, KEY)
     assert below(tmp_path / "memory") == []
 
 
@@ -84,7 +86,7 @@ def test_a_mirror_that_would_be_written_elsewhere_is_not_kept(
     # A sender that checks less than ours.
     monkeypatch.setattr("trainer.agent.mirrors.read_description", lambda _: _unchecked(path))
     with pytest.raises(OSError, match=r".*"):
-        send_mirror(path, "a-own-0", server.endpoint, SECRET)
+        send_mirror(path, "a-own-0", server.endpoint, KEY)
     assert below(tmp_path / "memory") == []
 
 
@@ -104,4 +106,4 @@ def test_the_server_still_serves_after_strangers(tmp_path: Path, server: MirrorS
             with contextlib.suppress(ConnectionError):
                 while stranger.recv(100):
                     pass
-    assert send_mirror(staged(tmp_path / "own"), "a-own-0", server.endpoint, SECRET) == 100
+    assert send_mirror(staged(tmp_path / "own"), "a-own-0", server.endpoint, KEY) == 100

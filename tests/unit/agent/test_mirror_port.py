@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import threading
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.agent import mirrors
-from trainer.agent.mirrors import MAX_GREETING_BYTES, NONCE_BYTES, MirrorServer, send_mirror
+from trainer.agent import mirrors, reception
+from trainer.agent.greeting import MAX_GREETING_BYTES, NONCE_BYTES, GenerationKey, Greeting
+from trainer.agent.mirrors import MirrorServer, send_mirror
 from trainer.checkpoint.staging import FORMAT, Slots
 
-SECRET = b"job"
+KEY = GenerationKey(7, b"secret")
+OPTIONS = {"key": "mine"}
 PATIENCE = 30.0
 
 
@@ -26,7 +29,8 @@ def begin(tmp_path: Path) -> Iterator[Callable[[], MirrorServer]]:
     begun: list[MirrorServer] = []
 
     def make() -> MirrorServer:
-        begun.append(MirrorServer(tmp_path / "theirs", "127.0.0.1", SECRET))
+        begun.append(MirrorServer(tmp_path / "theirs", "127.0.0.1", OPTIONS))
+        begun[-1].know(KEY)
         return begun[-1]
 
     yield make
@@ -47,6 +51,7 @@ def staged(tmp_path: Path) -> Path:
         "path": f"data/{attempt}/00000.safetensors",
         "held_bytes": 100,
         "slot": str(slot.path),
+        "options": {"secret": "a stranger might read this"},
     }
     return slot.publish(described, pending=False)
 
@@ -79,8 +84,8 @@ def test_a_process_without_a_free_descriptor_takes_mirrors_in_once_there_is_one(
 
     monkeypatch.setattr(socket.socket, "accept", refuse)
     monkeypatch.setattr(mirrors, "TIMEOUT", PATIENCE)
-    monkeypatch.setattr(mirrors, "PAUSE_SECONDS", 0.01)
-    assert send_mirror(staged, "a-own-0", begin().endpoint, SECRET) == 100
+    monkeypatch.setattr(reception, "PAUSE_SECONDS", 0.01)
+    assert send_mirror(staged, "a-own-0", begin().endpoint, KEY) == 100
     assert refusals == []
 
 
@@ -96,27 +101,88 @@ def test_a_stranger_can_not_stay(
     begin: Callable[[], MirrorServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not in silence, and not by one byte now and then either."""
-    monkeypatch.setattr(mirrors, "GREETING_SECONDS", 0.2)
+    monkeypatch.setattr(reception, "GREETING_SECONDS", 0.2)
     with connect(begin()) as stranger:
         assert hung_up(stranger)
 
 
-def test_strangers_are_few_at_once(
+def test_strangers_are_few_at_once_and_keep_nobody_out(
     begin: Callable[[], MirrorServer], staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "MAX_CONNECTIONS", 2)
+    """Who has been silent for longest goes first; all together cost no thread."""
+    monkeypatch.setattr(reception, "MAX_STRANGERS", 2)
     server = begin()
-    with connect(server) as first, connect(server) as second:
-        assert first.recv(NONCE_BYTES)
-        assert second.recv(NONCE_BYTES)
-        with connect(server) as third:
-            assert third.recv(NONCE_BYTES) == b""
+    threads = set(threading.enumerate())
+    with connect(server) as first, connect(server) as second, connect(server) as third:
+        for stranger in (second, third):
+            assert stranger.recv(NONCE_BYTES)
+        assert hung_up(first)
+        assert set(threading.enumerate()) <= threads
+        assert send_mirror(staged, "a-own-0", server.endpoint, KEY) == 100
+        assert hung_up(second)
+
+
+def test_members_are_few_at_once(
+    begin: Callable[[], MirrorServer], staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "MAX_CONNECTIONS", 1)
+    server = begin()
+    with connect(server) as member:
+        nonce = member.recv(NONCE_BYTES)
+        greeting = Greeting(name="a-own-0", generation=7, size=10, checksum="")
+        member.sendall(greeting.signed(KEY, nonce))
+        refused = False
+        while not refused:  # as soon as the first one is let in
+            try:
+                send_mirror(staged, "b-own-0", server.endpoint, KEY)
+            except OSError:
+                refused = True
+
+
+def test_a_generation_that_is_not_known_yet_is_waited_for(
+    begin: Callable[[], MirrorServer], staged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. One generation's secret is no other's. 2. A sender is told of the next one first."""
+    monkeypatch.setattr(reception, "GREETING_SECONDS", PATIENCE)
+    server = begin()
+    ahead = GenerationKey(8, b"the next")
+    for wrong in (GenerationKey(7, b"the next"), GenerationKey(6, KEY.secret)):
         with pytest.raises(OSError, match=r".*"):
-            send_mirror(staged, "a-own-0", server.endpoint, SECRET)
-    sent = False
-    while not sent:  # as soon as the server has seen that they are gone
-        with contextlib.suppress(OSError):
-            sent = send_mirror(staged, "a-own-0", server.endpoint, SECRET) == 100
+            send_mirror(staged, "a-own-0", server.endpoint, wrong)
+    with connect(server) as sender:
+        nonce = sender.recv(NONCE_BYTES)
+        greeting = Greeting(name="a-own-0", generation=8, size=0, checksum="not that of nothing")
+        sender.sendall(greeting.signed(ahead, nonce))
+        sender.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            sender.recv(1)
+        server.know(ahead)
+        sender.settimeout(PATIENCE)
+        assert hung_up(sender)
+    assert send_mirror(staged, "a-own-0", server.endpoint, ahead) == 100
+    assert send_mirror(staged, "a-own-0", server.endpoint, KEY) == 100
+    server.know(GenerationKey(9, b"the one after"))
+    with pytest.raises(OSError, match=r".*"):
+        send_mirror(staged, "a-own-0", server.endpoint, KEY)
+
+
+def test_no_storage_options_go_over_the_wire(
+    begin: Callable[[], MirrorServer], staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are keys among them; the receiver has its own, which are the same."""
+    sent = []
+    sendall = socket.socket.sendall
+
+    def tapped(connection: socket.socket, data: bytes) -> None:
+        sent.append(bytes(data))
+        sendall(connection, data)
+
+    monkeypatch.setattr(socket.socket, "sendall", tapped)
+    assert send_mirror(staged, "a-own-0", begin().endpoint, KEY) == 100
+    assert b"held_bytes" in b"".join(sent)
+    assert b"a stranger might read this" not in b"".join(sent)
+    (kept,) = (tmp_path / "theirs" / "from-a-own-0").glob("*.json")
+    assert json.loads(kept.read_bytes())["options"] == OPTIONS
 
 
 def test_it_ends_when_it_is_closed(begin: Callable[[], MirrorServer]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.agent.endpoint import StoreSocket, address_towards, split_endpoint
+from trainer.address import split_endpoint
+from trainer.agent.endpoint import StoreSocket, address_towards
 from trainer.agent.environment import fill_arguments, script_environment
 from trainer.agent.failure import Failure, first, read_error_file, report
 from trainer.agent.identity import NodeName

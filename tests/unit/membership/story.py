@@ -44,7 +44,7 @@ class Story:
 
     def __init__(self, spec: JobSpec = SPEC, **changes: Any) -> None:
         self.spec = replace(spec, **changes)
-        self.membership = Membership()
+        self.membership = Membership(lambda: "a secret")
         self.now = 100.0
         self.told: list[Effect] = []
         self.effects: list[Effect] = []
@@ -163,7 +163,7 @@ class Story:
 
     def new_leader(self) -> list[Effect]:
         """Another service takes over, with what the store holds; nobody is connected yet."""
-        self.membership = Membership()
+        self.membership = Membership(lambda: "a secret")
         text = json.dumps(self.record.to_dict()) if self.record else None
         self.now += 1000.0
         record = Record.from_dict(json.loads(text)) if text else None

@@ -114,6 +114,6 @@ def test_a_service_that_has_forgotten_everything_does_not_count_from_one():
 
 
 def test_a_leader_of_nothing_waits_for_nothing():
-    membership = Membership()
+    membership = Membership(lambda: "a secret")
     assert membership.step(NewLeader(record=None), 5.0) == ()
     assert membership.next_deadline() is None

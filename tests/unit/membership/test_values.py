@@ -186,7 +186,7 @@ def test_ten_thousand_nodes():
     """
     nodes = 10_000
     spec = JobSpec(min_nodes=nodes - 10, max_nodes=nodes)
-    membership = Membership()
+    membership = Membership(lambda: "a secret")
     membership.step(NewLeader(record=None), 0.0)
     effects = []
     began = time.perf_counter()

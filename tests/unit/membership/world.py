@@ -78,7 +78,7 @@ class World:
     """The membership's promises are checked at each step; `broken` once one was not kept."""
 
     spec: JobSpec
-    membership: Membership = field(default_factory=Membership)
+    membership: Membership = field(default_factory=lambda: Membership(lambda: "a secret"))
     now: float = 50.0
     agents: dict[str, Agent] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
@@ -265,7 +265,7 @@ class World:
         # A connection is to one service; what opens it is lost with it.
         self.late = [event for event in self.late if not isinstance(event, Join)]
         text = json.dumps(self.record.to_dict()) if self.record else None
-        self.membership = Membership()
+        self.membership = Membership(lambda: "a secret")
         for agent in self.agents.values():
             agent.connected = False
         self.step(NewLeader(record=Record.from_dict(json.loads(text)) if text else None))

@@ -134,7 +134,6 @@ BESIDE = {
     ],
     "trainer/agent/mirrors.py": [
         "start_thread a mirror",
-        "start_thread mirrors",
     ],
     "trainer/agent/output.py": [
         "call_later self._resume",
@@ -142,6 +141,9 @@ BESIDE = {
     ],
     "trainer/agent/process.py": [
         "guarded the end of a worker",
+    ],
+    "trainer/agent/reception.py": [
+        "start_thread mirrors",
     ],
     "trainer/agent/waiting.py": [
         "call_later self._still",
