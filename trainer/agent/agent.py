@@ -53,6 +53,7 @@ from trainer.agent.leaving import (
     ends_of,
 )
 from trainer.agent.outcome import Outcome
+from trainer.agent.patience import Patience
 from trainer.agent.policy import policy_of
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers
@@ -112,6 +113,7 @@ class Agent:
             quiet=lambda: self._state.ending,
             failed=self._broke,
         )
+        self._patience = Patience(launch.membership.endpoints, launch.membership.options)
         self._ends: Mapping[str, NodeEnd] = {}
         """How nodes ended, as far as the run directory says; looked for while no service is."""
         self._signals = Signals()
@@ -179,9 +181,17 @@ class Agent:
         await self._carry_out(self._state.step(fact, now))
         if self._state.waiting:
             self._record.orphaned()
+        self._lose_patience(now)
         self._ready_file.set(self._state.inside_generation and not self._state.ending)
         if self._record.flush_status(self._state.word, self._hands.workers()):
             self._attendance.report({"state": self._state.word, "step": str(self._record.step)})
+
+    def _lose_patience(self, now: float) -> None:
+        """Leave as after notice where no service ends the waiting, for there is none."""
+        joins, unheard = self._state.generation is None, self._state.unheard
+        waits = self._state.waiting
+        if reason := self._patience.over(unheard=unheard, joins=joins, waits=waits, now=now):
+            self._drain(reason)
 
     def _broke(self, error: Exception) -> None:
         """Something that runs beside the main flow has failed, and nothing goes on without it."""

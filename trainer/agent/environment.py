@@ -44,5 +44,5 @@ def script_environment(
 
 
 def fill_arguments(argv: Sequence[str], local_rank: int) -> list[str]:
-    """`${local_rank}` filled in; other dollars stay."""
+    """`${local_rank}` filled in, and `$$` made one, as torchrun does; other dollars stay."""
     return [Template(word).safe_substitute(local_rank=str(local_rank)) for word in argv]

@@ -185,8 +185,9 @@ def fill_from_environment(
 ) -> None:
     """Take from PET_* what was not given; ends with exit code 2 for a value that can't be read."""
     for flag in FLAGS:
-        text = env.get(f"PET_{flag.dest.upper()}")
-        if text is None or getattr(parsed, flag.dest):
+        text, given = env.get(f"PET_{flag.dest.upper()}"), getattr(parsed, flag.dest)
+        # A 0 or an empty word was given, too; a switch that was not is False.
+        if text is None or (given is not None and given is not False):
             continue
         try:
             value = bool(int(text)) if flag.kind is bool else flag.kind(text)

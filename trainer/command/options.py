@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.address import is_address, join_endpoint, split_endpoint
 from trainer.agent.launch import Stream
 from trainer.errors import JobError
 from trainer.names import NODE, RUN_ID, Form, named
@@ -29,6 +30,8 @@ DURATIONS = {
     "leader_grace": "leader_grace",
     "wait": "wait",
 }
+DEFAULT_PORT = 29400
+"""torchrun's."""
 FILES = ("tls_ca", "tls_cert", "tls_key", "token_file")
 
 
@@ -98,13 +101,29 @@ def endpoints(text: str | None) -> tuple[str, ...]:
     for word in (text or "").split(","):
         if not word.strip():
             continue
-        host, _, port = word.strip().rpartition(":")
-        if not host or host.endswith(":"):
-            host, port = word.strip(), "29400"
-        if not port.isdigit() or not 0 < int(port) < 65536:
-            raise JobError(f"--rdzv-endpoint: {word!r} is not HOST:PORT")
-        found.append(f"{host}:{port}")
+        found.append(_endpoint(word.strip()))
     return tuple(found)
+
+
+def _endpoint(word: str) -> str:
+    """`h`, `h:1`, `[v6]:1`, and a whole IPv6 address without brackets, which has no port."""
+    if is_address(word.removeprefix("[").removesuffix("]")):
+        return join_endpoint(word.removeprefix("[").removesuffix("]"), DEFAULT_PORT)
+    try:
+        host, port = split_endpoint(word if ":" in word else f"{word}:{DEFAULT_PORT}")
+    except ValueError:
+        raise JobError(f"--rdzv-endpoint: {word!r} is not HOST:PORT") from None
+    if port == 0:
+        raise JobError(
+            f"--rdzv-endpoint: {word!r}: port 0 is where nobody can be met; give the port of "
+            "`remesh rendezvous serve`, or for one node --nnodes 1 --rdzv-backend c10d, as to "
+            "torchrun, or no endpoint at all"
+        )
+    if not host or port > 65535 or (":" in host and not is_address(host)):
+        raise JobError(
+            f"--rdzv-endpoint: {word!r} is not HOST:PORT (an IPv6 address is [ADDRESS]:PORT)"
+        )
+    return join_endpoint(host, port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from trainer.agent import (
 from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.parser import Parser
+from trainer.command.meeting import meets_nobody
 from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.names import STDIN
@@ -102,6 +103,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if rest.arguments or rest.target != parsed.target:
             made.error(f"{rest.target!r}: a job file takes flags only, such as --set a.b=c")
     fill_from_environment(parsed, made, os.environ)
+    if not parsed.standalone and meets_nobody(parsed):
+        parsed.rdzv_endpoint = None
     return parsed
 
 

@@ -32,7 +32,7 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
             f"{given} belongs to a job file, and {parsed.target} is taken for a script; "
             "job files end in .yaml or .yml"
         )
-    slots = worker_count(parsed.nproc_per_node or "1")
+    slots = worker_count("1" if parsed.nproc_per_node is None else parsed.nproc_per_node)
     entry = script_entry(parsed)
     run_id = _run_id(parsed)
     root = Path(parsed.run_directory or DEFAULT_DIRECTORY).absolute()
@@ -49,7 +49,7 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
     script = Script(
         argv=_argv(parsed),
         env={"TORCHELASTIC_SIGNALS_TO_HANDLE": parsed.signals_to_handle or options.DEFAULT_SIGNALS},
-        role=parsed.role or "default",
+        role="default" if parsed.role is None else parsed.role,
         virtual_local_rank=parsed.virtual_local_rank,
         master=_master(parsed),
     )
@@ -79,7 +79,7 @@ def membership(
     times: Mapping[str, float] | None = None,
 ) -> Membership:
     """What the rendezvous is told. Raises JobError for nodes without a place to meet."""
-    low, high = nodes or options.node_range(parsed.nnodes or "1")
+    low, high = nodes or options.node_range("1" if parsed.nnodes is None else parsed.nnodes)
     endpoints = () if parsed.standalone else options.endpoints(parsed.rdzv_endpoint)
     if low > 1 and not endpoints:
         raise JobError(
@@ -187,7 +187,8 @@ def _master(parsed: argparse.Namespace) -> tuple[str | None, int | None]:
             file=sys.stderr,
         )
         return None, None
-    if parsed.master_port is not None:
+    if parsed.master_port:
+        # As to torchrun, 0 is a free one.
         _check_port(parsed.master_port)
     return parsed.master_addr, parsed.master_port
 
@@ -207,7 +208,7 @@ def _check_port(port: int) -> None:
 
 
 def _log_directory(parsed: argparse.Namespace, run_id: str) -> Path | None:
-    if parsed.log_dir is None:
+    if not parsed.log_dir:
         return None
     root = Path(parsed.log_dir).absolute()
     if root.exists() and not root.is_dir():

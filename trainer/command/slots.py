@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trainer.command.quota import quota
 from trainer.errors import JobError
 from trainer.signals import LEAVE_SIGNALS, withheld
 
@@ -29,8 +30,8 @@ print(count)
 
 
 def processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Those this process may use: that it may run on, and has time on."""
+    return min(len(os.sched_getaffinity(0)), quota() or sys.maxsize)
 
 
 def worker_count(wanted: str, *, flag: str = "--nproc-per-node") -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import yaml
 
+from rendezvous.address import join_endpoint
 from tests.integration.launcher.launching import REMESH, Launcher, wait_for
 from trainer.telemetry.files import read_json, read_lines
 
@@ -37,13 +38,15 @@ def job(**sections: dict[str, Any]) -> dict[str, Any]:
 class Crew:
     """A service and agents of one run; every agent finds the job in `job.yaml`."""
 
-    def __init__(self, launcher: Launcher, description: dict[str, Any]) -> None:
+    def __init__(
+        self, launcher: Launcher, description: dict[str, Any], *, host: str = "127.0.0.1"
+    ) -> None:
         self.launcher = launcher
         self.root = launcher.folder / "runs" / "crew"
         (launcher.folder / "job.yaml").write_text(yaml.safe_dump(description))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as probe:
+            self.endpoint = join_endpoint(host, probe.getsockname()[1])
         self.service = launcher.start(
             [*REMESH, "rendezvous", "serve", "--store", "memory", "--listen", self.endpoint]
         )
