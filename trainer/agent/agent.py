@@ -222,7 +222,7 @@ class Agent:
             case Refused(reason, retryable):
                 if not retryable:
                     return facts.TurnedAway(reason)
-                self._waiting.wait_for(f"not taken in yet: {reason}")
+                self._waiting.not_taken_in(reason)
             case Spare(reason, generation):
                 self._record.event("node.spare", reason=reason)
                 self._waiting.wait_for(f"waiting: {reason}")

@@ -43,4 +43,4 @@ class Patience:
         if self._over or now - self._since < limit:
             return ""
         self._over = True
-        return f"no rendezvous service has answered at {self._where} for {limit:g} s ({name})"
+        return f"no rendezvous service at {self._where} took this node in for {limit:g} s ({name})"

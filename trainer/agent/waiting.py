@@ -10,6 +10,7 @@ from trainer.supervision import Failed, call_later
 NEVER_MET = "no rendezvous service answers"
 NOTICE_SECONDS = 1.0
 """What is over sooner than this is not worth a line."""
+NOT_TAKEN_IN = "not taken in yet"
 SERVICE_LOST = "the rendezvous service is out of reach"
 
 
@@ -42,6 +43,10 @@ class Waiting:
             self._text = text
             call_later(NOTICE_SECONDS, self._still, text, failed=self._failed)
 
+    def not_taken_in(self, reason: str) -> None:
+        """A service answers, and does not want this node now."""
+        self.wait_for(f"{NOT_TAKEN_IN}: {reason}")
+
     def over(self) -> None:
         """A generation has begun."""
         self._text = ""
@@ -49,6 +54,8 @@ class Waiting:
     def service_lost(self, *, met: bool, trains: bool) -> None:
         """No service is heard. `met`: one was, before; `trains`: the ranks go on without it."""
         self._met = met
+        if self._text.startswith(NOT_TAKEN_IN):
+            return  # it is not out of reach: its answer was no, and it hung up
         if not met:
             where = ", ".join(self._endpoints)
             self.wait_for(f"{NEVER_MET} at {where} yet; trying on")

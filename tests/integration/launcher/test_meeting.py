@@ -64,4 +64,4 @@ def test_a_service_that_never_comes_is_given_up(launcher: Launcher) -> None:
     ended = launcher.remesh(*flags, "--rdzv-endpoint", f"127.0.0.1:{port}", "show.py")
     assert ended.code == 75
     assert f"no rendezvous service answers at 127.0.0.1:{port} yet" in ended.err
-    assert f"no rendezvous service has answered at 127.0.0.1:{port} for 3 s" in ended.err
+    assert f"no rendezvous service at 127.0.0.1:{port} took this node in for 3 s" in ended.err

@@ -1,0 +1,43 @@
+"""What a person is told of what a node waits for: the cause, and once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from trainer.agent import waiting as module
+from trainer.agent.waiting import Waiting
+
+
+class Told:
+    """Where notices go."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+    def event(self, _name: str, **_fields: Any) -> None:
+        pass
+
+
+def failed(error: Exception) -> None:
+    raise error
+
+
+async def test_a_service_that_says_no_is_not_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs up after its answer: what is told is the answer, as of a name that is taken."""
+    monkeypatch.setattr(module, "NOTICE_SECONDS", 0.0)
+    told = Told()
+    waiting = Waiting(cast("Any", told), ["h:1"], quiet=lambda: False, failed=failed)
+    waiting.not_taken_in("node same attends already")
+    waiting.service_lost(met=False, trains=False)
+    await asyncio.sleep(0.01)
+    assert told.notices == ["not taken in yet: node same attends already"]
+    waiting.service_back()
+    waiting.service_lost(met=False, trains=False)
+    await asyncio.sleep(0.01)
+    assert told.notices[1:] == ["no rendezvous service answers at h:1 yet; trying on"]
