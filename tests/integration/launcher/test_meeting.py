@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.integration.launcher.crew import Crew, job
-from tests.integration.launcher.launching import Launcher, wait_for
+from tests.integration.launcher.launching import REMESH, Launcher
 
 NAMES = ("RANK", "WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS")
 SHOW = f"import os; print(*(os.environ[name] for name in {NAMES}))"
@@ -26,13 +26,18 @@ def test_torchruns_line_for_one_node_runs_as_it_is(launcher: Launcher) -> None:
 
 def test_two_agents_of_one_name_are_told_so(launcher: Launcher) -> None:
     """1. An agent waits for a second node. 2. One of the same name comes: it is told to rename."""
-    crew = Crew(launcher, job(elastic={"nodes": "2"}))
-    crew.agent("same")
-    wait_for(lambda: (crew.root / "agents" / "same.json").exists(), "the first agent is there")
-    second = launcher.start(crew.agent_command("same"), PYTHONUNBUFFERED="1")
+    crew = Crew(launcher, job())
+    (launcher.folder / "show.py").write_text(SHOW)
+    flags = ("--nnodes", "2", "--node", "same", "--rdzv-id", "x", "--rdzv-conf", "join_timeout=20")
+    command = [*REMESH, "run", *flags, "--rdzv-endpoint", crew.endpoint, "show.py"]
+    first = launcher.start(command)
+    assert first.stderr is not None
+    # It ends after its join_timeout at the latest, and with it what is read.
+    assert any("waiting for nodes: 1 here" in line for line in first.stderr)
+    second = launcher.start(command)
     assert second.stderr is not None
-    told = next((line for line in second.stderr if "needs a name of its own" in line), "")
-    assert "node same attends already" in told
+    told = (line for line in second.stderr if "name of its own" in line)
+    assert "not taken in yet: node same attends already" in next(told, "")
 
 
 def ipv6() -> bool:
