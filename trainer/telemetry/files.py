@@ -26,9 +26,8 @@ def replace(path: Path, text: str, *, private: bool = False) -> None:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()  # of a killed process that had our pid, or a link that others have put
         mode = PRIVATE_MODE if private else FILE_MODE
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        draft.write_text(text, encoding="utf-8")
         draft.rename(path)
     except OSError:
         # On a full disk it would hold the room that the next try needs.
