@@ -23,8 +23,8 @@ from trainer.agent import (
 )
 from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
-from trainer.command.parser import Parser
 from trainer.command.meeting import meets_nobody
+from trainer.command.parser import Parser
 from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.names import STDIN
