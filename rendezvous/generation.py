@@ -6,6 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rendezvous.bounds import MAX_COUNT, MAX_LABEL, MAX_LABELS, MAX_NODES, MAX_SLOTS
+from rendezvous.outside.fields import Fields
+from rendezvous.outside.names import NODE
+
+MAX_ADDRESS = 264
+"""Characters of HOST:PORT: a host's name has at most 253."""
+MAX_SECRET = 128
+"""Characters of a generation's secret; `secrets.token_hex` makes 64."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -37,15 +46,15 @@ class Member:
         return plain
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Member:
-        """Reads what `to_dict` wrote; unknown keys are ignored."""
+    def read(cls, fields: Fields) -> Member:
+        """Reads what `to_dict` wrote. Raises ValueError."""
         return cls(
-            node=data["node"],
-            incarnation=data["incarnation"],
-            slots=data["slots"],
-            host=data["host"],
-            store_endpoint=data["store_endpoint"],
-            labels=dict(data.get("labels", {})),
+            node=fields.name("node", NODE),
+            incarnation=fields.whole("incarnation"),
+            slots=fields.whole("slots", 1, MAX_SLOTS),
+            host=fields.text("host", MAX_ADDRESS),
+            store_endpoint=fields.text("store_endpoint", MAX_ADDRESS),
+            labels=fields.texts("labels", MAX_LABELS, MAX_LABEL),
         )
 
 
@@ -102,12 +111,15 @@ class Generation:
         return plain
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Generation:
-        """Reads what `to_dict` wrote; unknown keys are ignored."""
+    def read(cls, fields: Fields) -> Generation:
+        """Reads what `to_dict` wrote. Raises ValueError."""
+        members = tuple(Member.read(member) for member in fields.each("members", MAX_NODES))
+        if not members or len({member.node for member in members}) < len(members):
+            raise ValueError(f"{fields.where}: it has no members, or one of them twice")
         return cls(
-            number=data["number"],
-            reason=data["reason"],
-            restarts=data.get("restarts", 0),
-            secret=data.get("secret", ""),
-            members=tuple(Member.from_dict(member) for member in data["members"]),
+            number=fields.whole("number", 1),
+            reason=fields.text("reason"),
+            restarts=fields.whole("restarts", 0, MAX_COUNT, default=0),
+            secret=fields.text("secret", MAX_SECRET, default=""),
+            members=members,
         )

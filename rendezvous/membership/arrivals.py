@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from rendezvous.bounds import MAX_CLAIM
 from rendezvous.generation import Member
 from rendezvous.membership import unrecorded
 from rendezvous.membership.effects import EndJob
@@ -40,7 +41,8 @@ def restore(job: Job, event: NewLeader) -> Job:
 
 
 def join(job: Job, event: Join) -> None:
-    job.heard_number = max(job.heard_number, event.generation, event.earlier)
+    claimed = min(max(event.generation, event.earlier), MAX_CLAIM)
+    job.heard_number = max(job.heard_number, claimed)
     if event.slots < 1:
         job.refuse(event.node, event.incarnation, "a node needs at least 1 slot", retryable=False)
         return

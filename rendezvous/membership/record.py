@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rendezvous.bounds import MAX_COUNT, MAX_NODES, MAX_SECONDS, MAX_SLOTS
 from rendezvous.generation import Generation
 from rendezvous.membership.spec import JobSpec
+from rendezvous.outside.echo import shown
+from rendezvous.outside.fields import Fields
+from rendezvous.outside.names import NODE, named
 
 FORMAT = 1
+STATUSES = ("completed", "failed", "stopped")
+"""How a job can end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,40 +101,56 @@ class Record:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+    def from_dict(cls, data: object) -> Record:
         """Reads what `to_dict` wrote; unknown keys are ignored.
 
-        Raises ValueError when the format is a newer one than this code knows.
+        Raises ValueError for what it can't have written, and when the format is a newer one.
         """
-        if data["format"] > FORMAT:
+        said = Fields(data, "the job's record")
+        version = said.whole("format", 1)
+        if version > FORMAT:
             raise ValueError(
-                f"the job's record has format {data['format']}, this version reads up to {FORMAT}"
+                f"the job's record has format {version}, this version reads up to {FORMAT}"
             )
-        generation, ended = data.get("generation"), data.get("ended")
+        spec = JobSpec.read(said.fields("spec"))
+        there = said.has("generation")
+        if said.flag("active", default=False) and not there:
+            raise ValueError("the job's record: it is active, and has no generation")
         return cls(
-            spec=JobSpec.from_dict(data["spec"]),
-            generation=None if generation is None else Generation.from_dict(generation),
-            active=data.get("active", False),
-            restarts=data.get("restarts", 0),
-            target=data.get("target"),
+            spec=spec,
+            generation=Generation.read(said.fields("generation")) if there else None,
+            active=said.flag("active", default=False),
+            restarts=said.whole("restarts", 0, MAX_COUNT, default=0),
+            target=said.whole("target", 1, MAX_NODES) if said.has("target") else None,
             drains={
-                node: Drain(incarnation=d["incarnation"], grace=d["grace"], reason=d["reason"])
-                for node, d in data.get("drains", {}).items()
+                named(NODE, node): Drain(
+                    incarnation=drain.whole("incarnation"),
+                    grace=drain.number("grace", 0, MAX_SECONDS),
+                    reason=drain.text("reason"),
+                )
+                for node, drain in said.under("drains", MAX_NODES).items()
             },
-            set_aside=dict(data.get("set_aside", {})),
+            set_aside={
+                named(NODE, node): why for node, why in said.texts("set_aside", MAX_NODES).items()
+            },
             evidence=tuple(
                 Failure(
-                    step=failure["step"],
-                    node=failure["node"],
-                    rank=failure["rank"],
-                    own=failure["own"],
-                    counted=failure["counted"],
-                    text=failure["text"],
-                    error=failure.get("error", ""),
+                    step=failure.whole("step", -1),
+                    node=failure.name("node", NODE),
+                    rank=failure.whole("rank", -1, MAX_NODES * MAX_SLOTS),
+                    own=failure.flag("own"),
+                    counted=failure.flag("counted"),
+                    text=failure.text("text"),
+                    error=failure.text("error", default=""),
                 )
-                for failure in data.get("evidence", ())
+                for failure in said.each("evidence", required=False)
             ),
-            ended=None
-            if ended is None
-            else Ended(status=ended["status"], reason=ended["reason"], by=ended.get("by", "")),
+            ended=_ended(said.fields("ended")) if said.has("ended") else None,
         )
+
+
+def _ended(said: Fields) -> Ended:
+    status = said.text("status")
+    if status not in STATUSES:
+        raise ValueError(f"{said.where}.status is {shown(status)}; it must be one of {STATUSES}")
+    return Ended(status=status, reason=said.text("reason"), by=said.text("by", default=""))

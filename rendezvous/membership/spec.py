@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from rendezvous.bounds import MAX_COUNT, MAX_SECONDS
+from rendezvous.outside.fields import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,13 @@ class JobSpec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> JobSpec:
-        """Reads what `to_dict` wrote; unknown keys are ignored, missing ones take the default."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in data.items() if key in known})
+    def read(cls, said: Fields) -> JobSpec:
+        """Reads what `to_dict` wrote; missing keys take the default. Raises ValueError."""
+        given: dict[str, Any] = {
+            field.name: said.number(field.name, 0, MAX_SECONDS)
+            if isinstance(field.default, float)
+            else said.whole(field.name, 0, MAX_COUNT)
+            for field in fields(cls)
+            if said.has(field.name)
+        }
+        return cls(**given)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
+from rendezvous.bounds import (
+    MAX_COUNT,
+    MAX_LABEL,
+    MAX_LABELS,
+    MAX_NODES,
+    MAX_NUMBER,
+    MAX_SECONDS,
+    MAX_SLOTS,
+)
 from rendezvous.errors import MessageError
 from rendezvous.outside.names import NODE, RUN_ID, Form, named
 from rendezvous.wire import rendezvous_pb2 as wire
 
 MAX_MESSAGE_BYTES = 64 << 10
 MAX_TEXT = 1024
-MAX_ENTRIES = 32
 MAX_ENTRY = 256
-MAX_LABEL = 128
-MAX_SLOTS = 1024
-MAX_NODES = 65_536
-MAX_SECONDS = 366 * 86_400.0
-MAX_NUMBER = 1 << 62
 RESUME_KEY_BYTES = (16, 64)
+_SMALL = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32)
 
 _HOST = Form("host", r"[A-Za-z0-9._:\[\]%-]{1,253}", "a host's name or address")
 _ENDPOINT = Form("endpoint", rf"{_HOST.pattern}:[0-9]{{1,5}}", "HOST:PORT")
@@ -32,7 +37,7 @@ def agent_message(data: bytes) -> wire.AgentMessage:
     except DecodeError as error:
         raise _invalid("not an AgentMessage") from error
     body = message.WhichOneof("body")
-    _at_most("sequence", message.sequence, MAX_NUMBER)
+    _numbers(message)
     match body:
         case "join":
             _join(message.join)
@@ -48,6 +53,8 @@ def agent_message(data: bytes) -> wire.AgentMessage:
             _text("cause", message.worker_failed.cause)
             _text("error", message.worker_failed.error)
             _at_most("rank", message.worker_failed.rank, MAX_NODES * MAX_SLOTS)
+            if message.worker_failed.step < -1:
+                raise _invalid("step must be -1 or more")
         case "drain":
             seconds("grace", message.drain.grace)
             _text("reason", message.drain.reason)
@@ -90,7 +97,6 @@ def _join(join: wire.Join) -> None:
     node(join.node)
     if not 1 <= join.slots <= MAX_SLOTS:
         raise _invalid(f"slots must be 1 to {MAX_SLOTS}")
-    _at_most("incarnation", join.incarnation, MAX_NUMBER)
     _name("host", join.host, _HOST)
     _store_endpoint(join.store_endpoint)
     _mapping("labels", join.labels, MAX_LABEL)
@@ -120,11 +126,22 @@ def _text(what: str, text: str) -> None:
 
 
 def _mapping(what: str, entries: Mapping[str, str], most: int) -> None:
-    if len(entries) > MAX_ENTRIES:
-        raise _invalid(f"{what} must have at most {MAX_ENTRIES} entries")
+    if len(entries) > MAX_LABELS:
+        raise _invalid(f"{what} must have at most {MAX_LABELS} entries")
     for key, value in entries.items():
         if not key or len(key) > most or len(value) > most or not (key + value).isprintable():
             raise _invalid(f"{what} must hold printable text of at most {most} characters")
+
+
+def _numbers(message: Message, path: str = "") -> None:
+    """No number in it, however deep, is larger than the ones that are made of it may be."""
+    for descriptor, value in message.ListFields():
+        where = f"{path}{descriptor.name}"
+        if isinstance(value, Message):
+            _numbers(value, f"{where}.")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            small = descriptor.cpp_type in _SMALL
+            _at_most(where, value, MAX_COUNT if small else MAX_NUMBER)
 
 
 def _at_most(what: str, value: int, most: int) -> None:

@@ -46,12 +46,17 @@ class Keeper:
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._over = False
+        self._closed = False
         self.ended_at: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended, that is stored, and nobody attends any more."""
+        return self.job.ended and self._writing is None and not any(self.job.streams)
 
     def run(self, decide: Callable[[float], Sequence[Action]]) -> None:
         """Let the job decide, and act on it. Whatever `decide` raises is raised."""
-        if self._over:
+        if self._closed:
             return
         self._waiting.extend(decide(self._loop.time()))
         self._advance()
@@ -59,7 +64,7 @@ class Keeper:
 
     def close(self) -> None:
         """Do nothing more: another leads, or the service stops."""
-        self._over = True
+        self._closed = True
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -73,7 +78,7 @@ class Keeper:
 
     def beat(self, stream: int) -> None:
         # A beat only puts deadlines off, so the timer may stand.
-        if self._over:
+        if self._closed:
             return
         if actions := self.job.beat(stream, self._loop.time()):
             self._waiting.extend(actions)
@@ -123,7 +128,7 @@ class Keeper:
         except Deposed as error:
             # The job knows more than the store does, and must not tell anybody.
             log.warning("job %s: %s", self.job.run_id, error)
-            self._over = True
+            self._closed = True
             self._waiting.clear()
             return
         finally:
@@ -132,7 +137,7 @@ class Keeper:
 
     def _write_failed(self, error: Exception) -> None:
         """As where another leads already: whoever leads next begins with what is stored."""
-        self._over = True
+        self._closed = True
         self._waiting.clear()
         self._leadership.give_up(f"job {self.job.run_id} can't be stored: {error!r}")
 
@@ -160,6 +165,6 @@ class Keeper:
 
     def _tick_failed(self, _error: Exception) -> None:
         """Without its ticks the job would hear of no lost node any more."""
-        if not self._over and self._timer is None:
+        if not self._closed and self._timer is None:
             pause = PAUSE_AFTER_FAILURE
             self._timer = call_later(pause, self._tick, failed=self._tick_failed)

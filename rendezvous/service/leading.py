@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 PAUSE_AFTER_ERROR = 0.5
 LOOK_AGAIN = 10.0
 """Seconds after which it is asked again who leads, whatever the watch has told."""
+PAUSE_AFTER_FAILURE = 5.0
+"""Elections are writes to the store: a replica that can't lead makes no more than these few."""
 
 Lead = Callable[[Leadership], Coroutine[Any, Any, None]]
 
@@ -87,16 +89,20 @@ class Candidate:
             log.info("leading, with token %d", leadership.token)
             leading = start_task(self._lead(leadership), name="leading", failed=logged)
             lost = start_task(leadership.lost(), name="end of the leadership", failed=awaited)
+            failed = False
             try:
                 await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)
-                log.warning(
-                    "no longer leading: %s", lost.result() if lost.done() else "could not restore"
-                )
+                failed = leading.done()
+                if not failed:
+                    log.warning("no longer leading: %s", lost.result())
             finally:
                 leading.cancel()
                 lost.cancel()
                 await asyncio.wait([leading, lost])
                 await leadership.resign()
+            if failed:
+                # What stopped this one would stop it again; another replica may know better.
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
     async def _follow(self) -> None:
         while True:

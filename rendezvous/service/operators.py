@@ -27,11 +27,20 @@ def operator_handlers(service: Service) -> Mapping[str, grpc.RpcMethodHandler[by
     """The unary methods by name."""
 
     async def status(data: bytes, context: Context) -> bytes:
-        request = wire.StatusRequest.FromString(data)
-        return service.status(request.run_id, token_of(context)).SerializeToString()
+        token = token_of(context)
+        run_id = ""
+        if service.knows(token):
+            try:
+                run_id = wire.StatusRequest.FromString(data).run_id
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a StatusRequest")
+        return service.status(run_id, token).SerializeToString()
 
     def operation(kind: type[_Request], decide: Callable[[_Request, Job], Decide]) -> Handler:
         async def operate(data: bytes, context: Context) -> bytes:
+            if not service.knows(token_of(context)):
+                reply = wire.AdminReply(reason="the token opens no job here")
+                return reply.SerializeToString()
             try:
                 request = kind.FromString(data)
                 checks.run_id(request.run_id)

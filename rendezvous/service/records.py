@@ -12,8 +12,11 @@ import json
 import zlib
 from dataclasses import dataclass
 
+from rendezvous.generation import MAX_ADDRESS
 from rendezvous.membership import Record
-from rendezvous.outside.names import RUN_ID, named
+from rendezvous.outside.document import loads
+from rendezvous.outside.fields import Fields
+from rendezvous.outside.names import RUN_ID
 
 LEADER = "/remesh/leader"
 JOBS = "/remesh/v1/"
@@ -28,10 +31,7 @@ def job_key(run_id: str) -> str:
 def run_id_of(key: str) -> str | None:
     """The job whose record the key holds; None for another key."""
     run_id, _, rest = key.removeprefix(JOBS).partition("/")
-    try:
-        return named(RUN_ID, run_id) if rest == "job" else None
-    except ValueError:
-        return None
+    return run_id if rest == "job" and RUN_ID.fits(run_id) else None
 
 
 def encode_record(record: Record) -> bytes:
@@ -44,9 +44,9 @@ def decode_record(value: bytes) -> Record:
     try:
         if not value.startswith(b"{"):
             value = zlib.decompressobj().decompress(value, MAX_BYTES)
-        return Record.from_dict(json.loads(value))
-    except (KeyError, TypeError, AttributeError, zlib.error) as error:
-        raise ValueError(f"not a job's record: {error!r}") from error
+    except zlib.error as error:
+        raise ValueError(f"not a job's record: {error}") from error
+    return Record.from_dict(loads(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,4 @@ class LeaderRecord:
     @classmethod
     def decode(cls, value: bytes) -> LeaderRecord:
         """Raises ValueError for what is not one."""
-        try:
-            return cls(address=str(json.loads(value)["address"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError("not a leader's record") from error
+        return cls(address=Fields(loads(value), "the leader's record").text("address", MAX_ADDRESS))

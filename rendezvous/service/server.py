@@ -16,9 +16,10 @@ import grpc.aio
 from rendezvous.errors import ConfigurationError
 from rendezvous.security import ServerSecurity, Tokens
 from rendezvous.service.checks import MAX_MESSAGE_BYTES
+from rendezvous.service.descriptors import room_for_streams
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.operators import operator_handlers, token_of
-from rendezvous.service.service import Service
+from rendezvous.service.service import MAX_STREAMS, Service
 from rendezvous.store import MemoryStore, Store
 from rendezvous.timeouts import Timeouts
 
@@ -59,6 +60,7 @@ async def running(
     metrics: Metrics | None = None,
     handover: float = 1.0,
     introspection: bool = True,
+    most_streams: int = MAX_STREAMS,
 ) -> AsyncIterator[Running]:
     """One replica for the length of the block; port 0 takes a free one.
 
@@ -78,6 +80,7 @@ async def running(
         tokens=security.tokens,
         timeouts=timeouts,
         metrics=metrics or Metrics(),
+        most_streams=most_streams,
     )
     handlers = {"Attend": grpc.stream_stream_rpc_method_handler(_attendance(service))}
     handlers.update(operator_handlers(service))
@@ -127,6 +130,9 @@ async def serve(
     if metrics_listen:
         host, port = split_address(metrics_listen)
         log.info("metrics on http://%s:%d/metrics", host, metrics.serve(host, port))
+    room = room_for_streams(MAX_STREAMS)
+    if room < MAX_STREAMS:
+        log.info("room for %d agents; `ulimit -n` says how many files may be open", room)
     async with running(
         store,
         listen=listen,
@@ -136,6 +142,7 @@ async def serve(
         insecure=insecure,
         metrics=metrics,
         handover=handover,
+        most_streams=room,
     ) as replica:
         log.info("listening on %s, known to others as %s", replica.endpoint, replica.advertise)
         await stop.wait()

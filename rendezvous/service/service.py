@@ -16,6 +16,7 @@ from rendezvous.security import Tokens
 from rendezvous.service import checks
 from rendezvous.service.actions import Action
 from rendezvous.service.door import Door
+from rendezvous.service.forgetting import forgettable
 from rendezvous.service.job import Job
 from rendezvous.service.keeper import Keeper
 from rendezvous.service.leading import Candidate
@@ -24,18 +25,18 @@ from rendezvous.service.outbox import Outbox
 from rendezvous.service.pace import pulse_interval
 from rendezvous.service.records import JOBS, decode_record, job_key, run_id_of
 from rendezvous.store import Delete, Leadership, Store
-from rendezvous.supervision import logged, start_task
+from rendezvous.supervision import awaited, logged, start_task
 from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
 log = logging.getLogger(__name__)
 
 MAX_JOBS = 1000
+"""Jobs that go on; how many ended ones are remembered beside them, `forgetting` says."""
 MAX_STREAMS = 1 << 16
 MAX_OFFENCES = 10
 MAX_NODES_OF_A_JOB = 20_000
 RETRY_MS = 200
-FORGET_ENDED_AFTER = 86_400.0
 HOUSEKEEPING = 0.25
 FIRST_MESSAGE = 20.0
 
@@ -51,13 +52,21 @@ class Service:
     """Needs a running event loop. `address` is where agents and other replicas reach it."""
 
     def __init__(
-        self, store: Store, *, address: str, tokens: Tokens, timeouts: Timeouts, metrics: Metrics
+        self,
+        store: Store,
+        *,
+        address: str,
+        tokens: Tokens,
+        timeouts: Timeouts,
+        metrics: Metrics,
+        most_streams: int = MAX_STREAMS,
     ) -> None:
         self.address = address
         self.metrics = metrics
         self._store = store
         self._tokens = tokens
         self._timeouts = timeouts
+        self._most_streams = most_streams
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._outboxes: dict[int, Outbox] = {}
@@ -113,7 +122,7 @@ class Service:
                 record = decode_record(entry.value)
             except ValueError as error:
                 # Written by a later version, perhaps: it is left alone, and so is its job.
-                log.error("%s: %s", entry.key, error)
+                log.error("%s can't be read, and its job is left alone: %s", entry.key, error)
                 self._unreadable[run_id] = str(error)
                 continue
             keeper = self._keep(run_id, leadership)
@@ -134,8 +143,9 @@ class Service:
         self._leadership = None
         self.led.clear()
         self.metrics.leading(False)
-        for keeper in self._keepers.values():
+        for run_id, keeper in self._keepers.items():
             keeper.close()
+            self.metrics.forget(run_id)
         self._keepers.clear()
         self._unreadable.clear()
         if not self._leaving:
@@ -166,40 +176,61 @@ class Service:
 
     async def _keep_house(self, leadership: Leadership) -> None:
         """Pulses, figures, and the end of jobs that nobody asks about any more."""
-        while True:
-            await asyncio.sleep(HOUSEKEEPING)
-            now = self._loop.time()
-            interval = pulse_interval(self._timeouts.pulse, len(self._outboxes))
-            pulse = wire.ServiceMessage(pulse=wire.Pulse(next_ms=int(1000 * interval)))
-            message = pulse.SerializeToString()
-            for outbox in self._outboxes.values():
-                if now - outbox.spoke > outbox.promise - HOUSEKEEPING:
-                    outbox.put(message, now)
-                    outbox.promise = interval
-            for run_id, keeper in list(self._keepers.items()):
-                await self._look_after(run_id, keeper, leadership, now)
-            self.metrics.jobs(len(self._keepers))
-            self.metrics.beats(self._beats)
-            self._beats = 0
+        forgetting: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await asyncio.sleep(HOUSEKEEPING)
+                ended = self._look_around(self._loop.time())
+                # In a task of its own: while the store is away, agents still hear from us.
+                if forgetting is not None and forgetting.done():
+                    forgetting.result()
+                    forgetting = None
+                if ended and forgetting is None:
+                    forgetting = start_task(
+                        self._forget(ended, leadership), name="forgetting", failed=awaited
+                    )
+        finally:
+            if forgetting is not None:
+                forgetting.cancel()
 
-    async def _look_after(
-        self, run_id: str, keeper: Keeper, leadership: Leadership, now: float
-    ) -> None:
+    def _look_around(self, now: float) -> list[str]:
+        """Speak to who waits for a word, keep the figures; the ended jobs that may be forgotten."""
+        interval = pulse_interval(self._timeouts.pulse, len(self._outboxes))
+        pulse = wire.ServiceMessage(pulse=wire.Pulse(next_ms=int(1000 * interval)))
+        message = pulse.SerializeToString()
+        for outbox in self._outboxes.values():
+            if now - outbox.spoke > outbox.promise - HOUSEKEEPING:
+                outbox.put(message, now)
+                outbox.promise = interval
+        for run_id, keeper in list(self._keepers.items()):
+            self._look_after(run_id, keeper, now)
+        over = {run_id: k.ended_at or now for run_id, k in self._keepers.items() if k.over}
+        self.metrics.jobs(len(self._keepers) - len(over))
+        self.metrics.beats(self._beats)
+        self._beats = 0
+        return forgettable(over, now)
+
+    def _look_after(self, run_id: str, keeper: Keeper, now: float) -> None:
         if self._drop_if_empty(run_id, keeper):
             return
-        if generation := keeper.job.generation:
-            self.metrics.generation(run_id, generation.number)
         if not keeper.job.ended:
-            return
-        keeper.ended_at = keeper.ended_at or now
-        if now - keeper.ended_at > FORGET_ENDED_AFTER:
-            keeper.close()
-            del self._keepers[run_id]
+            keeper.ended_at = None
+            if generation := keeper.job.generation:
+                self.metrics.generation(run_id, generation.number)
+        elif keeper.ended_at is None:
+            keeper.ended_at = now
             self.metrics.forget(run_id)
-            try:
-                await leadership.write([Delete(job_key(run_id))])
-            except StoreError as error:
-                log.warning("job %s stays in the store: %s", run_id, error)
+
+    async def _forget(self, run_ids: Sequence[str], leadership: Leadership) -> None:
+        """Remove ended jobs from here and from the store, in one write."""
+        gone = [run_id for run_id in run_ids if (k := self._keepers.get(run_id)) and k.over]
+        for run_id in gone:
+            self._keepers.pop(run_id).close()
+        try:
+            # Whoever joins such a job from now on stores it after this.
+            await leadership.write([Delete(job_key(run_id)) for run_id in gone])
+        except StoreError as error:
+            log.warning("%d ended jobs stay in the store: %s", len(gone), error)
 
     def _drop_if_empty(self, run_id: str, keeper: Keeper) -> bool:
         if not keeper.job.empty:
@@ -267,6 +298,8 @@ class Service:
     ) -> Keeper | wire.ServiceMessage:
         """Bind the stream to the node that joins, or say why not."""
         try:
+            if not self._tokens.known(token):
+                raise MessageError(wire.CODE_UNAUTHENTICATED, "the token opens no job here")
             message = checks.agent_message(first)
             if message.WhichOneof("body") != "join":
                 raise MessageError(wire.CODE_INVALID, "the first message must be a join")
@@ -304,9 +337,13 @@ class Service:
                 wire.CODE_EXHAUSTED,
                 f"the stored state of job {run_id} cannot be read: {self._unreadable[run_id]}",
             )
-        if len(self._outboxes) >= MAX_STREAMS:
-            raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_STREAMS} agents")
-        if run_id not in self._keepers and len(self._keepers) >= MAX_JOBS:
+        if len(self._outboxes) >= self._most_streams:
+            raise MessageError(
+                wire.CODE_EXHAUSTED, f"the service holds {self._most_streams} agents, all it can"
+            )
+        if run_id in self._keepers or len(self._keepers) < MAX_JOBS:
+            return
+        if sum(not keeper.over for keeper in self._keepers.values()) >= MAX_JOBS:
             raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_JOBS} jobs")
 
     async def _hear(self, stream: int, outbox: Outbox, keeper: Keeper, read: Read) -> None:
@@ -335,6 +372,10 @@ class Service:
         return None
 
     # Operators
+
+    def knows(self, token: str) -> bool:
+        """Whether the token opens any job: of who shows none, nothing is read."""
+        return self._tokens.known(token)
 
     def status(self, run_id: str, token: str) -> wire.StatusReply:
         now = self._loop.time()

@@ -83,6 +83,7 @@ BESIDE = {
     ],
     "rendezvous/service/service.py": [
         "start_task an agent",
+        "start_task forgetting",
     ],
     "rendezvous/session/session.py": [
         "call_later self._beat_now",
