@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from rendezvous.errors import ConfigurationError, RendezvousError
 from rendezvous.outside.names import NODE, RUN_ID, named
+from rendezvous.outside.numbers import BriefParser, seconds_flag, whole_flag
 from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
@@ -63,11 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drain = commands.add_parser("drain", help="ask a node to leave with notice")
     drain.add_argument("run_id", help="the job")
     drain.add_argument("node", help="the node's name, as `status` shows it")
-    drain.add_argument("--grace", type=float, default=30.0, help="seconds (default: %(default)s)")
+    drain.add_argument(
+        "--grace", type=seconds_flag(), default=30.0, help="seconds (default: %(default)s)"
+    )
     drain.add_argument("--reason", default="an operator asked for it", help="for the record")
     scale = commands.add_parser("scale", help="change a job's number of nodes")
     scale.add_argument("run_id", help="the job")
-    scale.add_argument("--nodes", type=int, required=True, help="within the job's bounds")
+    scale.add_argument(
+        "--nodes", type=whole_flag(1, 65_536), required=True, help="within the job's bounds"
+    )
     stop = commands.add_parser("stop", help="end a job; it can be resumed")
     stop.add_argument("run_id", help="the job")
     stop.add_argument("--reason", default="an operator asked for it", help="for the record")
@@ -102,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rendezvous", description=__doc__)
+    parser = BriefParser(prog="python -m rendezvous", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(argv))
 
@@ -143,7 +148,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lease",
-        type=float,
+        type=seconds_flag(),
         default=Timeouts().lease,
         metavar="SECONDS",
         help="how long a leader that vanishes keeps others out (default: %(default)s)",
@@ -155,7 +160,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store-password-file", metavar="FILE", help="holds that user's password")
     parser.add_argument(
         "--store-timeout",
-        type=float,
+        type=seconds_flag(0.01),
         default=STORE_TIMEOUT,
         metavar="SECONDS",
         help="how long one member of etcd may take to answer; two thirds of it to connect, and ten "

@@ -19,6 +19,7 @@ from trainer.checkpoint import log
 from trainer.checkpoint.catalog import Found, directory_store, find
 from trainer.checkpoint.manifest import Summary
 from trainer.errors import CheckpointDamaged, CheckpointError, JobError
+from trainer.outside.numbers import seconds_flag, whole_flag
 
 FORMATS = ("safetensors", "torch", "dcp", "hf")
 REFERENCE = "checkpoint or run directory, or its URL; @VERSION for another than the newest"
@@ -57,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="safetensors file or directory, DCP directory, torch.save file"
     )
     importing.add_argument("directory", help="checkpoint directory, or its URL")
-    importing.add_argument("--version", type=int, default=0, help="its optimizer steps so far")
+    importing.add_argument(
+        "--version", type=whole_flag(0, 1 << 60), default=0, help="its optimizer steps so far"
+    )
     importing.add_argument("--identity", type=_identity, default={}, metavar="JSON")
     importing.add_argument("--raw", action="store_true", help="keep all names as they are")
     importing.add_argument(
@@ -70,10 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     pruning = command("prune", "remove old checkpoints and leftovers of dead attempts", _prune)
     pruning.add_argument("directory", help="checkpoint or run directory, or its URL")
-    pruning.add_argument("--keep", type=int, default=0, help="the newest so many (0: all)")
-    pruning.add_argument("--keep-every", type=int, default=0, help="and versions that this divides")
+    pruning.add_argument("--keep", type=whole_flag(), default=0, help="the newest so many (0: all)")
     pruning.add_argument(
-        "--leftovers", type=float, default=3600.0, help="seconds until a dead attempt is removed"
+        "--keep-every", type=whole_flag(), default=0, help="and versions that this divides"
+    )
+    pruning.add_argument(
+        "--leftovers",
+        type=seconds_flag(),
+        default=3600.0,
+        help="seconds until a dead attempt is removed",
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from trainer.outside.numbers import BriefParser
 from trainer.version import VERSION
 
 EXIT_USAGE = 2
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _show_what_can_be_shown()
-    parser = argparse.ArgumentParser(
+    parser = BriefParser(
         prog="remesh",
         description="Elastic, fault-tolerant distributed training for PyTorch.",
         epilog="example: remesh run job.yaml. `remesh COMMAND --help` says more about each.",

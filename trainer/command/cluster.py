@@ -7,7 +7,6 @@ name is looked for there first, unless a flag speaks of a cluster. With `--endpo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +31,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     flags = {word.partition("=")[0] for word in argv}
     if name in ("scale", "drain") and "--endpoint" in flags:
         from trainer.command import rendezvous
+from trainer.outside.numbers import BriefParser
 
         return rendezvous.main([name, *words])
     if name not in OF_A_RUN or not flags.isdisjoint(OF_A_CLUSTER):
@@ -73,7 +73,7 @@ def _on_a_cluster(name: str, words: Sequence[str], named: str) -> int:
 
 def _named(words: Sequence[str]) -> str | None:
     """The first word that no flag takes."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = BriefParser(add_help=False, allow_abbrev=False)
     for flag in FLAGS_WITH_VALUES:
         parser.add_argument(flag)
     parser.add_argument("named", nargs="?")

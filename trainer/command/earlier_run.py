@@ -14,6 +14,7 @@ from pathlib import Path
 from trainer.command.same_job import differences
 from trainer.errors import CheckpointDamaged, CheckpointError, JobError
 from trainer.job import Job, dump
+from trainer.job.reading import read_text
 from trainer.telemetry.runs import RunRecord, newest_unfinished, runs_below
 
 
@@ -91,6 +92,6 @@ def newest_version(job: Job, root: Path) -> int | None:
 
 def _is_of(run: RunRecord, text: str) -> bool:
     try:
-        return not differences((run.root / "job.yaml").read_text(encoding="utf-8"), text)
-    except OSError:
+        return not differences(read_text(run.root / "job.yaml"), text)
+    except JobError:
         return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from trainer.outside.numbers import seconds_flag, whole, whole_flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +16,7 @@ class Flag:
 
     name: str
     help: str
-    kind: type = str
+    kind: Callable[[str], object] = str
     short: str | None = None
     choices: tuple[str, ...] | None = None
     ignored: str = ""
@@ -46,10 +48,12 @@ FLAGS = (
         "grow_interval, wait, tls_ca, tls_cert, tls_key, token_file",
     ),
     Flag(name="standalone", kind=bool, help="one node with a rendezvous of its own"),
-    Flag(name="max-restarts", kind=int, help="failures of the workers before the run fails"),
+    Flag(
+        name="max-restarts", kind=whole_flag(), help="failures of the workers before the run fails"
+    ),
     Flag(
         name="monitor-interval",
-        kind=float,
+        kind=seconds_flag(),
         help="accepted",
         ignored="a worker's end is noticed at once, not at intervals",
     ),
@@ -109,7 +113,7 @@ FLAGS = (
     ),
     Flag(
         name="node-rank",
-        kind=int,
+        kind=whole_flag(),
         help="accepted",
         ignored="ranks are agreed on by the nodes that are there",
     ),
@@ -120,7 +124,7 @@ FLAGS = (
     ),
     Flag(
         name="master-port",
-        kind=int,
+        kind=whole_flag(),
         help="MASTER_PORT of a single node's workers (default: a free one for each generation)",
         scripts_only=True,
     ),
@@ -141,7 +145,7 @@ FLAGS = (
     ),
     Flag(
         name="shutdown-timeout",
-        kind=int,
+        kind=whole_flag(),
         help="seconds between asking a worker to end and killing it (default 30)",
     ),
     Flag(
@@ -190,9 +194,9 @@ def fill_from_environment(
         if text is None or (given is not None and given is not False):
             continue
         try:
-            value = bool(int(text)) if flag.kind is bool else flag.kind(text)
-        except ValueError:
-            parser.error(f"PET_{flag.dest.upper()}={text!r} is no {flag.kind.__name__}")
+            value = bool(whole(text)) if flag.kind is bool else flag.kind(text)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            parser.error(f"PET_{flag.dest.upper()}: {error}")
         setattr(parsed, flag.dest, value)
 
 

@@ -6,7 +6,6 @@ service is, and in which file its token lies.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 
 from trainer.command.parser import Parser
 from trainer.errors import JobError
+from trainer.outside.numbers import seconds_flag, whole_flag
 from trainer.telemetry import RunDirectory, read_status
 from trainer.telemetry.runs import OVER, named_run
 
@@ -64,7 +64,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     return {"scale": _scale, "drain": _drain}[name](argv)
 
 
-def scale_parser() -> argparse.ArgumentParser:
+def scale_parser() -> Parser:
     """Takes one run and what is asked of it."""
     made = Parser(
         prog="remesh scale",
@@ -74,7 +74,9 @@ def scale_parser() -> argparse.ArgumentParser:
         "too many hand their state over and wait as spares; no step is repeated.",
     )
     made.add_argument("run", metavar="RUN", help="a run directory, or the id of a run in runs/")
-    made.add_argument("--nodes", type=int, required=True, help="within elastic.nodes")
+    made.add_argument(
+        "--nodes", type=whole_flag(1, 65_536), required=True, help="within elastic.nodes"
+    )
     return made
 
 
@@ -97,7 +99,7 @@ def _scale(argv: Sequence[str]) -> int:
     return 0
 
 
-def drain_parser() -> argparse.ArgumentParser:
+def drain_parser() -> Parser:
     """Takes one run and what is asked of it."""
     made = Parser(
         prog="remesh drain",
@@ -110,7 +112,7 @@ def drain_parser() -> argparse.ArgumentParser:
     made.add_argument("--node", metavar="NAME", help="one node; without it, all of the run")
     made.add_argument(
         "--grace",
-        type=float,
+        type=seconds_flag(),
         default=GRACE_SECONDS,
         metavar="SECONDS",
         help="(default %(default)g)",

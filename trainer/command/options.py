@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rendezvous.bounds import MAX_NODES, MAX_SLOTS
 from trainer.address import is_address, join_endpoint, split_endpoint
 from trainer.agent.launch import Stream
 from trainer.errors import JobError
 from trainer.names import NODE, RUN_ID, Form, named
+from trainer.outside.echo import shown
+from trainer.outside.numbers import decimal, whole
 from trainer.signals import LEAVE_SIGNALS
 
 DEFAULT_SIGNALS = ",".join(number.name for number in LEAVE_SIGNALS)
@@ -37,12 +40,17 @@ FILES = ("tls_ca", "tls_cert", "tls_key", "token_file")
 
 def node_range(text: str) -> tuple[int, int]:
     """`2` or `1:4`. Raises JobError."""
-    low, _, high = text.partition(":")
-    if not low.isdigit() or not (high or low).isdigit():
-        raise JobError(f"--nnodes is {text!r}; give a number such as 2, or MIN:MAX such as 1:4")
-    if not 1 <= int(low) <= int(high or low):
+    first, colon, second = text.partition(":")
+    try:
+        low = whole(first, high=MAX_NODES)
+        high = whole(second, high=MAX_NODES) if colon else low
+    except ValueError as error:
+        raise JobError(
+            f"--nnodes: {error}; give a number such as 2, or MIN:MAX such as 1:4"
+        ) from None
+    if not 1 <= low <= high:
         raise JobError(f"--nnodes is {text!r}; it must be 1 ≤ MIN ≤ MAX")
-    return int(low), int(high or low)
+    return low, high
 
 
 def run_id(text: str | None, flag: str = "--rdzv-id") -> str | None:
@@ -70,8 +78,8 @@ def streams(text: str | None, slots: int, flag: str) -> dict[int, Stream]:
         return dict.fromkeys(range(slots), Stream(int(text)))
     if _MAPPING.fullmatch(text):
         pairs = (pair.split(":") for pair in text.split(","))
-        return {int(rank): Stream(int(value)) for rank, value in pairs}
-    raise JobError(f"{flag} is {text!r}; give 0, 1, 2, 3, or a value for each such as 0:1,1:3")
+        return {_local_rank(rank, flag): Stream(int(value)) for rank, value in pairs}
+    raise JobError(f"{flag} is {shown(text)}; give 0, 1, 2, 3, or a value for each such as 0:1,1:3")
 
 
 def ranks(text: str | None) -> frozenset[int] | None:
@@ -79,8 +87,15 @@ def ranks(text: str | None) -> frozenset[int] | None:
     if not text:
         return None
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise JobError(f"--local-ranks-filter is {text!r}; give local ranks such as 0,2")
-    return frozenset(int(word) for word in text.split(","))
+        raise JobError(f"--local-ranks-filter is {shown(text)}; give local ranks such as 0,2")
+    return frozenset(_local_rank(word, "--local-ranks-filter") for word in text.split(","))
+
+
+def _local_rank(text: str, flag: str) -> int:
+    try:
+        return whole(text, high=MAX_SLOTS, given=f"{flag}: a local rank")
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
 def signals(text: str | None) -> tuple[int, ...]:
@@ -90,7 +105,7 @@ def signals(text: str | None) -> tuple[int, ...]:
         name = word.strip().upper()
         name = name if name.startswith("SIG") else f"SIG{name}"
         if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
-            raise JobError(f"--signals-to-handle: {word!r} is no signal that can be handled")
+            raise JobError(f"--signals-to-handle: {shown(word)} is no signal that can be handled")
         numbers.append(int(signal.Signals[name]))
     return tuple(numbers)
 
@@ -145,14 +160,16 @@ def rendezvous_conf(text: str | None) -> RendezvousConf:
             continue
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or not key:
-            raise JobError(f"--rdzv-conf: {pair!r} is not KEY=VALUE")
+            raise JobError(f"--rdzv-conf: {shown(pair)} is not KEY=VALUE")
         if key in FILES:
             files[key] = Path(value)
         elif key in DURATIONS:
             try:
-                times[DURATIONS[key]] = float(value)
+                times[DURATIONS[key]] = decimal(value)
             except ValueError:
-                raise JobError(f"--rdzv-conf: {key} is {value!r}, not a time in seconds") from None
+                raise JobError(
+                    f"--rdzv-conf: {key} is {shown(value)}, not a time in seconds"
+                ) from None
         else:
             unknown.append(key)
     return RendezvousConf(times, files, tuple(unknown))

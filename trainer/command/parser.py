@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from typing import Any, NoReturn
+
+from trainer.outside.numbers import BriefParser
 
 UNRECOGNIZED = "unrecognized arguments: "
 REQUIRED = "the following arguments are required"
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(BriefParser):
     """`example` is a whole line that can be typed; `codes` are exit codes and their meaning.
 
     `cluster`: the subcommand's name, where it is for jobs on a cluster as well; `required`: what

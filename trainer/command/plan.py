@@ -5,7 +5,6 @@ Of a run that goes on, it shows the plans that its agents have made for the loss
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,13 @@ from typing import Any
 from trainer.command.parser import Parser
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
+from trainer.job.elastic import MAX_RANKS
+from trainer.outside.numbers import whole_flag
 from trainer.telemetry import RunDirectory, find_run
 from trainer.telemetry.files import read_json
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes what `main` needs."""
     made = Parser(
         prog="remesh plan",
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "have made for the loss of a node.",
     )
     made.add_argument("job", metavar="JOB.yaml | RUN", help="a job file, or a run (or its id)")
-    made.add_argument("--nodes", "--nnodes", type=int, metavar="N", help="number of nodes")
+    made.add_argument("--nodes", "--nnodes", type=whole_flag(), metavar="N", help="number of nodes")
     made.add_argument("--nproc-per-node", "--nproc_per_node", metavar="N", help="ranks of a node")
     made.add_argument("--set", action="append", default=[], metavar="A.B=C")
     made.add_argument(
@@ -52,6 +53,11 @@ def main(argv: Sequence[str]) -> int:
     count = parsed.nodes if parsed.nodes is not None else job.elastic.max_nodes
     if count < 1:
         raise JobError(f"--nodes is {count}; give at least 1")
+    if count * slots > MAX_RANKS:
+        raise JobError(
+            f"{count} nodes of {slots} ranks are {count * slots} ranks; at most {MAX_RANKS} have "
+            "a mesh"
+        )
     nodes = [NodeSlots(node=f"node{i}", slots=slots) for i in range(count)]
     _show(rows(job, nodes, without=parsed.without))
     return 0

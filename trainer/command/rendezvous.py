@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from rendezvous.service import cli
 from trainer.command.parser import Parser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one of its own subcommands."""
     made = Parser(
         prog="remesh rendezvous",

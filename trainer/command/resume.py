@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -18,12 +17,13 @@ from trainer.command.extension import extend
 from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.job import load
+from trainer.outside.numbers import whole_flag
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json
 from trainer.telemetry.runs import RunRecord, named_run, newest_unfinished, read_run, runs_below
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one run, or none for the newest that is unfinished."""
     made = Parser(
         prog="remesh resume",
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--steps",
-        type=int,
+        type=whole_flag(1),
         metavar="N",
         help="go on to step N; beyond train.steps for a run that is complete (learning rates of "
         "the steps to come are then those of a schedule over N)",

@@ -25,7 +25,6 @@ from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
 from trainer.command.meeting import meets_nobody
 from trainer.command.parser import Parser
-from trainer.command.same_job import differences
 from trainer.errors import JobError
 from trainer.names import STDIN
 from trainer.signals import LISTENER, signal_name
@@ -211,7 +210,11 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool
     new = directory.create()
     directory.lock(alone=not launch.membership.endpoints)
     if not new:
-        changed = differences(directory.job.read_text(encoding="utf-8"), launch.job_text)
+        # Not before: a script that is new needs nothing of jobs.
+        from trainer.command.same_job import differences
+        from trainer.job.reading import read_text
+
+        changed = differences(read_text(directory.job), launch.job_text)
         if changed:
             raise JobError(
                 f"{directory.root} holds another run: {', '.join(changed[:5])} "

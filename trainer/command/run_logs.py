@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from trainer.command.parser import Parser
 from trainer.errors import JobError
+from trainer.outside.numbers import whole_flag
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import read_json
 from trainer.telemetry.runs import named_run, newest_run, read_run
@@ -22,7 +22,7 @@ CHUNK_BYTES = 64 << 10
 """Read at once, from either end of a file."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one run, and what of its logs is wanted."""
     made = Parser(
         prog="remesh logs",
@@ -34,9 +34,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "run", nargs="?", metavar="RUN", help="a run directory or id (default: the newest in runs/)"
     )
-    made.add_argument("--rank", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    made.add_argument("--generation", type=int, metavar="G", help="(default: the newest)")
-    made.add_argument("--tail", type=int, metavar="N", help="begin with the last N lines")
+    made.add_argument(
+        "--rank", type=whole_flag(0), default=0, metavar="N", help="(default: %(default)s)"
+    )
+    made.add_argument("--generation", type=whole_flag(0), metavar="G", help="(default: the newest)")
+    made.add_argument("--tail", type=whole_flag(0), metavar="N", help="begin with the last N lines")
     made.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from trainer.telemetry import RunDirectory
 from trainer.telemetry.runs import named_run
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one run."""
     made = Parser(
         prog="remesh delete",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ WHOLE_LINE = 240
 """Columns for the longest id (128) and all that stands beside it."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes a folder of runs."""
     made = Parser(
         prog="remesh runs",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
+from trainer.errors import JobError
+from trainer.job.yaml12 import parse
 
 IDENTITY = ("name", "model", "data", "train", "entrypoint")
 MAY_CHANGE = ("train.stop_at", "train.microbatches", "train.exact")
@@ -18,10 +19,8 @@ def differences(old_text: str, new_text: str) -> list[str]:
     the next. A file that can't be read differs as a whole.
     """
     try:
-        old, new = yaml.safe_load(old_text), yaml.safe_load(new_text)
-    except yaml.YAMLError:
-        return ["(the whole file)"]
-    if not isinstance(old, dict) or not isinstance(new, dict):
+        (old, _), (new, _) = parse(old_text, "before"), parse(new_text, "now")
+    except JobError:
         return ["(the whole file)"]
     before, after = dict(_identity(old)), dict(_identity(new))
     return sorted(key for key in before | after if before.get(key) != after.get(key))

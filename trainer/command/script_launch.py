@@ -18,6 +18,8 @@ from trainer.agent import Console, Launch, Membership, Script
 from trainer.command import options
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
+from trainer.outside.echo import shown
+from trainer.outside.numbers import whole
 
 DEFAULT_RUN_ID = "none"
 DEFAULT_DIRECTORY = "runs"
@@ -117,7 +119,7 @@ def labels(parsed: argparse.Namespace) -> dict[str, str]:
     for text in parsed.label:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise JobError(f"--label: {text!r} is not KEY=VALUE")
+            raise JobError(f"--label: {shown(text)} is not KEY=VALUE")
         found[key] = value
     return found
 
@@ -127,7 +129,10 @@ def shutdown_seconds(parsed: argparse.Namespace) -> float:
     if parsed.shutdown_timeout is not None:
         return float(parsed.shutdown_timeout)
     text = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
-    return float(text) if text.isdigit() else DEFAULT_SHUTDOWN_SECONDS
+    try:
+        return float(whole(text))
+    except ValueError:
+        return DEFAULT_SHUTDOWN_SECONDS
 
 
 def script_entry(parsed: argparse.Namespace) -> dict[str, object]:

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rendezvous.bounds import MAX_SLOTS
 from trainer.command.quota import quota
 from trainer.errors import JobError
+from trainer.outside.echo import cut, shown
+from trainer.outside.numbers import whole
 from trainer.signals import LEAVE_SIGNALS, withheld
 
 ACCELERATOR_DEVICES = ("nvidiactl", "kfd", "dri", "davinci_manager", "habanalabs")
@@ -40,19 +43,25 @@ def worker_count(wanted: str, *, flag: str = "--nproc-per-node") -> int:
     Raises JobError when it is none of them or the accelerator is not there.
     """
     if wanted.isdigit():
-        if int(wanted) < 1:
+        try:
+            count = whole(wanted, high=MAX_SLOTS, given=flag)
+        except ValueError as error:
+            raise JobError(str(error)) from None
+        if count < 1:
             raise JobError(f"{flag} is {wanted}; a node needs at least 1 worker")
-        return int(wanted)
+        return count
     if wanted == "cpu":
         return processors()
     if not wanted.isidentifier():
-        raise JobError(f"{flag} is {wanted!r}; give a number, auto, cpu or gpu")
+        raise JobError(f"{flag} is {shown(wanted)}; give a number, auto, cpu or gpu")
     count = _ask_torch(wanted) if _accelerator_possible() else 0
     if count:
         return count
     if wanted == "auto":
         return processors()
-    raise JobError(f"{flag} is {wanted}, but torch sees no such device here; give a number or cpu")
+    raise JobError(
+        f"{flag} is {cut(wanted)}, but torch sees no such device here; give a number or cpu"
+    )
 
 
 def _accelerator_possible() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import time
@@ -23,7 +22,7 @@ WATCH_SECONDS = 1.0
 """Between two looks; a status is written at most twice a second."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Takes one run, or none for the newest."""
     made = Parser(
         prog="remesh status",

@@ -18,6 +18,7 @@ from trainer.deploy.render import render, to_yaml
 from trainer.errors import ClusterError, JobError
 from trainer.job import Job, load
 from trainer.names import RUN_ID, named
+from trainer.outside.numbers import BriefParser, seconds_flag, whole_flag
 
 EXIT_FAILED = 1
 FOLLOW_SECONDS = 600.0
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 def parser(name: str) -> argparse.ArgumentParser:
     """Of one subcommand."""
     subcommand = SUBCOMMANDS[name]
-    made = argparse.ArgumentParser(
+    made = BriefParser(
         prog=f"remesh {name}",
         description=subcommand.help[0].upper() + subcommand.help[1:] + ".",
         epilog=f"example: remesh {name} {subcommand.example}",
@@ -117,7 +118,7 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-follow", action="store_true", help="don't wait for the start")
     parser.add_argument(
         "--wait",
-        type=float,
+        type=seconds_flag(),
         default=FOLLOW_SECONDS,
         metavar="SECONDS",
         help="how long the start is watched (default: %(default)g)",
@@ -169,7 +170,9 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
     _named_arguments(parser)
     parser.add_argument("--node", metavar="POD", help="one node alone")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
-    parser.add_argument("--tail", type=int, metavar="N", help="begin with the last N lines")
+    parser.add_argument(
+        "--tail", type=whole_flag(0), metavar="N", help="begin with the last N lines"
+    )
 
 
 def _logs(args: argparse.Namespace) -> int:
@@ -181,7 +184,9 @@ def _logs(args: argparse.Namespace) -> int:
 
 def _scale_arguments(parser: argparse.ArgumentParser) -> None:
     _named_arguments(parser)
-    parser.add_argument("--nodes", type=int, required=True, help="within the job's bounds")
+    parser.add_argument(
+        "--nodes", type=whole_flag(1, 65_536), required=True, help="within the job's bounds"
+    )
 
 
 def _scale(args: argparse.Namespace) -> int:
@@ -284,7 +289,7 @@ def _cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds_flag(),
         default=10.0,
         metavar="SECONDS",
         help="for one answer of the API server (default: %(default)g)",

@@ -28,6 +28,7 @@ from typing import Any
 from rendezvous.errors import ConfigurationError, RendezvousError
 from rendezvous.security import Security
 from rendezvous.session.operator import Operator
+from trainer.outside.numbers import BriefParser, seconds_flag
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 POLL_SECONDS = 1.0
@@ -138,13 +139,13 @@ async def watch(args: argparse.Namespace, operator: Operator, agents: Agents) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = BriefParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run-id", required=True)
     parser.add_argument("--deployment", required=True, help="holds the agents")
     parser.add_argument("--rdzv-endpoint", required=True)
     parser.add_argument("--rdzv-conf", default="", help="tls_ca, tls_cert, tls_key, token_file")
-    parser.add_argument("--deadline", type=float, help="seconds the job may take")
-    parser.add_argument("--poll", type=float, default=POLL_SECONDS, help=argparse.SUPPRESS)
+    parser.add_argument("--deadline", type=seconds_flag(), help="seconds the job may take")
+    parser.add_argument("--poll", type=seconds_flag(), default=POLL_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--account", type=Path, default=ACCOUNT, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     # As a first process nothing else would end us.

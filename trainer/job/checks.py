@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from trainer.job.elastic import MAX_RANKS, MAX_SLOTS
 from trainer.job.parallel import INTERLEAVED, ZERO_BUBBLE, ParallelSection
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ def _elastic(job: Job) -> Iterator[Problem]:
         value = getattr(elastic, key)
         if isinstance(value, int) and value < least:
             yield Problem(("elastic", key), f"{value} is too few; use auto or at least {least}")
+    slots = elastic.nproc_per_node
+    if isinstance(slots, int) and slots > MAX_SLOTS:
+        yield Problem(("elastic", "nproc_per_node"), f"a node has at most {MAX_SLOTS} ranks")
+    elif isinstance(slots, int) and slots * elastic.max_nodes > MAX_RANKS:
+        yield Problem(
+            ("elastic", "nodes"),
+            f"{elastic.max_nodes} nodes of {slots} ranks are {slots * elastic.max_nodes} ranks; "
+            f"a job has at most {MAX_RANKS}",
+        )
+    if isinstance(elastic.standby_per_node, int) and elastic.standby_per_node > MAX_SLOTS:
+        yield Problem(("elastic", "standby_per_node"), f"use at most {MAX_SLOTS}")
     ordered = [("reconnect_grace", "beat_timeout"), ("beat_timeout", "collective_timeout")]
     ordered += [("last_call", "join_timeout"), ("interrupt_timeout", "collective_timeout")]
     if elastic.hang_timeout != "auto":
@@ -99,6 +111,8 @@ def _counts(job: Job) -> Iterator[Problem]:
     ):
         if isinstance(value, int) and value < 1:
             yield Problem(path, f"{value} is too few; use auto or at least 1")
+        elif isinstance(value, int) and value > MAX_RANKS:
+            yield Problem(path, f"{value} is too many; use auto or at most {MAX_RANKS}")
     if isinstance(parallel.data, int) and parallel.data % parallel.replicate:
         yield Problem(
             ("parallel", "replicate"),

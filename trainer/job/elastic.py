@@ -8,6 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from trainer.job.section import Duration, Section
+from trainer.outside.echo import shown
+from trainer.outside.numbers import whole
+
+MAX_NODES = 65_536
+"""Of one job, as the rendezvous service takes them."""
+MAX_SLOTS = 1024
+"""Ranks of a node, as the rendezvous service takes them."""
+MAX_RANKS = 1 << 18
+"""Of one job: so many have a mesh within a second or two."""
 
 NODES_PATTERN = r"^\d+(:\d+)?$"
 
@@ -15,10 +24,12 @@ NODES_PATTERN = r"^\d+(:\d+)?$"
 def _nodes(value: Any) -> str:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not re.fullmatch(NODES_PATTERN, text.strip()):
-        raise ValueError(f'{value!r} is no number of nodes; write 2, or "1:4" for one to four')
-    low, _, high = text.strip().partition(":")
-    if int(low) < 1 or int(high or low) < int(low):
-        raise ValueError(f"{text!r} is an empty range; write MIN:MAX with 1 ≤ MIN ≤ MAX")
+        raise ValueError(f'{shown(value)} is no number of nodes; write 2, or "1:4" for one to four')
+    first, _, second = text.strip().partition(":")
+    low = whole(first, high=MAX_NODES, given="the number of nodes")
+    high = whole(second or first, high=MAX_NODES, given="the number of nodes")
+    if low < 1 or high < low:
+        raise ValueError(f"{shown(text)} is an empty range; write MIN:MAX with 1 ≤ MIN ≤ MAX")
     return text.strip()
 
 

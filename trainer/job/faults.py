@@ -8,6 +8,7 @@ from pydantic import Field
 
 from trainer.errors import JobError
 from trainer.job.section import Duration, Section
+from trainer.outside.echo import cut, shown
 
 Kind = Literal[
     "kill", "stop", "hang", "raise", "exit", "slow", "nan", "drain", "disconnect", "agent-kill"
@@ -49,7 +50,8 @@ def parse_fault(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise JobError(
-                f"--fault {text}: {part!r} is not key=value; write step=30,rank=2,kind=kill"
+                f"--fault {cut(text)}: {shown(part)} is not key=value; write "
+                "step=30,rank=2,kind=kill"
             )
         fault[key.strip().replace("-", "_")] = value.strip()
     return fault

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from trainer.job.section import Duration, Section
+from trainer.outside.echo import shown
 
 QUANTITY_PATTERN = r"^\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$"
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -18,7 +19,7 @@ _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 def _quantity(value: Any) -> str:
     text = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not re.fullmatch(QUANTITY_PATTERN, text.strip()):
-        raise ValueError(f"{value!r} is no quantity; write 2, 500m, 16Gi or 1.5T")
+        raise ValueError(f"{shown(value)} is no quantity; write 2, 500m, 16Gi or 1.5T")
     return text.strip()
 
 

@@ -11,6 +11,8 @@ from trainer.job.presets import PRESETS, Sizes
 from trainer.job.section import Section
 
 Preset = Literal["debug", "small", "1b", "8b", "70b", "405b"]
+MAX_SIZE = 10_000_000
+"""Of a width, or a number of blocks, heads or tokens: far beyond any model there is."""
 FACTORY_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 
 
@@ -27,13 +29,18 @@ class ModelSection(Section):
     args: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the factory."
     )
-    dim: int | None = Field(None, gt=0, description="Width in place of the preset's.")
-    layers: int | None = Field(None, gt=0, description="Number of blocks in place of the preset's.")
+    dim: int | None = Field(None, gt=0, le=MAX_SIZE, description="Width in place of the preset's.")
+    layers: int | None = Field(
+        None, gt=0, le=MAX_SIZE, description="Number of blocks in place of the preset's."
+    )
     heads: int | None = Field(
-        None, gt=0, description="Number of attention heads in place of the preset's."
+        None, gt=0, le=MAX_SIZE, description="Number of attention heads in place of the preset's."
     )
     kv_heads: int | None = Field(
-        None, gt=0, description="Number of key and value heads in place of the preset's."
+        None,
+        gt=0,
+        le=MAX_SIZE,
+        description="Number of key and value heads in place of the preset's.",
     )
     ffn_dim: int | None = Field(
         None,
@@ -42,9 +49,14 @@ class ModelSection(Section):
         "proportion to `dim`.",
     )
     ffn_multiple: int | None = Field(
-        None, gt=0, description="The feed-forward width is rounded up to a multiple of this."
+        None,
+        gt=0,
+        le=MAX_SIZE,
+        description="The feed-forward width is rounded up to a multiple of this.",
     )
-    vocab: int | None = Field(None, gt=1, description="Number of tokens in place of the preset's.")
+    vocab: int | None = Field(
+        None, gt=1, le=MAX_SIZE, description="Number of tokens in place of the preset's."
+    )
     rope_theta: float | None = Field(
         None, gt=0, description="Base of the rotary embedding in place of the preset's."
     )

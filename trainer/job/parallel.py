@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from trainer.job.elastic import MAX_RANKS
 from trainer.job.section import Section
 
 PipelineSchedule = Literal["gpipe", "1f1b", "interleaved1f1b", "interleaved-zero-bubble", "zbv"]
@@ -23,10 +24,15 @@ class ParallelSection(Section):
         "number of pieces.",
     )
     replicate: int = Field(
-        1, gt=0, description="Replicas of the sharded model among the data-parallel ranks (HSDP)."
+        1,
+        gt=0,
+        le=MAX_RANKS,
+        description="Replicas of the sharded model among the data-parallel ranks (HSDP).",
     )
-    tensor: int = Field(1, gt=0, description="Ranks over which each layer is cut.")
-    pipeline: int = Field(1, gt=0, description="Ranks over which the layers are spread.")
+    tensor: int = Field(1, gt=0, le=MAX_RANKS, description="Ranks over which each layer is cut.")
+    pipeline: int = Field(
+        1, gt=0, le=MAX_RANKS, description="Ranks over which the layers are spread."
+    )
     schedule: PipelineSchedule = Field("1f1b", description="Order of work in the pipeline.")
     stages_per_rank: Literal["auto"] | int = Field(
         "auto",

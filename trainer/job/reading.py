@@ -15,9 +15,14 @@ from trainer.errors import JobError
 from trainer.job.faults import parse_fault
 from trainer.job.schema import Job
 from trainer.job.section import Section
-from trainer.job.yaml12 import KeyPath, parse, parse_value
+from trainer.job.yaml12 import MAX_CHARACTERS, MAX_DEPTH, KeyPath, parse, parse_value
 from trainer.names import STDIN
+from trainer.outside.echo import cut, shown
 
+MAX_COMPLAINTS = 20
+"""More would scroll the first ones away."""
+MAX_LINE = 500
+"""Characters of what one complaint says: it may tell several things that would do."""
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -32,12 +37,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, faults: Sequence[st
             each with file, line and key.
     """
     path = Path(path)
-    try:
-        text = sys.stdin.read() if str(path) == STDIN else path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise JobError(f"{path}: can't read the job file: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise JobError(f"{path}: the job file is not UTF-8 text") from None
+    text = read_text(path)
     data, lines = parse(text, str(path))
     data.setdefault("name", _name_of(path))
     if not {"model", "entrypoint"} & data.keys() and not any(
@@ -48,6 +48,19 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, faults: Sequence[st
             "or an `entrypoint`"
         )
     return from_mapping(data, overrides, faults=faults, source=str(path), lines=lines)
+
+
+def read_text(path: Path) -> str:
+    """A job file's text, of one that is too long its beginning alone. Raises JobError."""
+    try:
+        if str(path) == STDIN:
+            return sys.stdin.read(MAX_CHARACTERS + 1)
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except OSError as error:
+        raise JobError(f"{path}: can't read the job file: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise JobError(f"{path}: the job file is not UTF-8 text") from None
 
 
 def from_mapping(
@@ -62,12 +75,12 @@ def from_mapping(
     merged: dict[str, Any] = _copy(data)
     origins: dict[KeyPath, str] = {}
     for override in overrides:
-        origins[_apply(merged, override)] = f"--set {override}"
+        origins[_apply(merged, override)] = f"--set {cut(override)}"
     for text in faults:
         listed = merged.setdefault("faults", [])
         if not isinstance(listed, list):
             raise JobError(f"{source}: faults is no list; write one fault an item")
-        origins["faults", len(listed)] = f"--fault {text}"
+        origins["faults", len(listed)] = f"--fault {cut(text)}"
         listed.append(parse_fault(text))
     try:
         return Job.model_validate(merged)
@@ -91,17 +104,20 @@ def _apply(data: dict[str, Any], override: str) -> KeyPath:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not _OVERRIDE.fullmatch(key):
-        raise JobError(f"--set {override}: write --set section.key=value")
+        raise JobError(f"--set {cut(override)}: write --set section.key=value")
     keys = tuple(key.split("."))
+    if len(keys) > MAX_DEPTH:
+        raise JobError(f"--set {cut(override)}: nested too deeply")
     at = data
     for depth, part in enumerate(keys[:-1]):
         inner = at.get(part)
         if inner is None:
             inner = at[part] = {}
         if not isinstance(inner, dict):
-            raise JobError(f"--set {override}: {'.'.join(keys[: depth + 1])} holds no further keys")
+            inside = cut(".".join(keys[: depth + 1]))
+            raise JobError(f"--set {cut(override)}: {inside} holds no further keys")
         at = inner
-    at[keys[-1]] = parse_value(text, f"--set {override}")
+    at[keys[-1]] = parse_value(text, f"--set {cut(override)}")
     return keys
 
 
@@ -113,7 +129,8 @@ def _complaints(
     origins: Mapping[KeyPath, str],
 ) -> list[str]:
     found: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False, include_context=True):
+    every = error.errors(include_url=False, include_context=True)
+    for item in every[:MAX_COMPLAINTS]:
         location = tuple(item["loc"])
         keep = location if item["type"] == "missing" else _known_part(location, data)
         if item["type"] == "job":
@@ -121,14 +138,17 @@ def _complaints(
         if item["type"] == "extra_forbidden":
             text = _unknown(keep)
         elif item["type"] == "string_pattern_mismatch":
-            text = f"{item['input']!r} has not the right form; {_meaning(keep)}"
+            text = f"{shown(item['input'])} has not the right form; {_meaning(keep)}"
         else:
             text = _wording(item["type"], item["msg"])
         where = f"{_place(keep, source, lines, origins)}: {_dotted(keep)}: "
         texts = found.setdefault(where, [])
         if text not in texts:
             texts.append(text)
-    return [where + ", or ".join(texts) for where, texts in found.items()]
+    lines_of = [where + cut(", or ".join(texts), MAX_LINE) for where, texts in found.items()]
+    if len(every) > MAX_COMPLAINTS:
+        lines_of.append(f"{source}: and {len(every) - MAX_COMPLAINTS} more complaints")
+    return lines_of
 
 
 def _known_part(location: KeyPath, data: Any) -> KeyPath:
@@ -154,7 +174,7 @@ def _place(
 
 
 def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
+    return cut(".".join(str(part) for part in path))
 
 
 def _wording(kind: str, message: str) -> str:
@@ -186,7 +206,7 @@ def _unknown(path: KeyPath) -> str:
 
 def nearest_key(path: KeyPath) -> str | None:
     """The known key most like an unknown one: in its own section first, then anywhere."""
-    *section, name = (str(part) for part in path)
+    *section, name = (cut(str(part)) for part in path)
     every = ["".join(f".{part}" for part in known)[1:] for known in known_keys()]
     prefix = ".".join(part for part in section if not part.isdigit())
     siblings = {key.rpartition(".")[2]: key for key in every if key.rpartition(".")[0] == prefix}

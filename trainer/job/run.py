@@ -13,6 +13,8 @@ from trainer.names import RUN_ID
 class RunSection(Section):
     """One execution of the job."""
 
+    largest = 1 << 63
+
     directory: str = Field("runs", description="The directory in which each run has its own.")
     id: str | None = Field(
         None,

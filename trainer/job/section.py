@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, field_validator
+
+from trainer.outside.echo import shown
+from trainer.outside.numbers import MAX_SECONDS
 
 DURATION_PATTERN = r"^\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?\s*$"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
@@ -22,6 +24,15 @@ class Section(BaseModel):
         coerce_numbers_to_str=True,
         protected_namespaces=(),
     )
+    largest: ClassVar[int] = 1 << 53
+    """The largest whole number that a key of the section may hold, if it says no smaller one."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_this_world(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > cls.largest:
+            raise ValueError(f"{shown(value)} is too large a number")
+        return value
 
 
 def seconds(value: Any) -> float:
@@ -35,10 +46,10 @@ def seconds(value: Any) -> float:
     if isinstance(value, str):
         match = re.fullmatch(DURATION_PATTERN, value)
         if match is None:
-            raise ValueError(f"{value!r} is no duration; write 30s, 5m, 1.5h or seconds")
-        return float(match[1]) * _SECONDS[match[2]]
-    if value < 0 or not math.isfinite(value):
-        raise ValueError("a duration can't be negative or endless")
+            raise ValueError(f"{shown(value)} is no duration; write 30s, 5m, 1.5h or seconds")
+        value = float(match[1]) * _SECONDS[match[2]]
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError("a duration can't be negative, or longer than a year")
     return float(value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 
 def stage_layers(
@@ -33,7 +33,7 @@ def stage_layers(
         each, odd = divmod(layers - first - last, between)
         counts += [each + (1 if index >= between - odd else 0) for index in range(between)]
     counts.append(last)
-    cuts = [sum(counts[:index]) for index in range(stages + 1)]
+    cuts = accumulate(counts, initial=0)
     return tuple(range(begin, end) for begin, end in pairwise(cuts))
 
 
