@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainer.outside.document import loads
+
 CHANNEL_VARIABLE = "REMESH_CHANNEL"
 REHEARSAL_VARIABLE = "REMESH_REHEARSE"
 """`SLOTS:PATH`, the node's slots and the job file, where blocks are compiled ahead of time."""
@@ -43,7 +45,7 @@ class LineBuffer:
         if len(self._rest) > MAX_LINE_BYTES:
             raise ValueError(f"a channel line is longer than {MAX_LINE_BYTES} bytes")
         for line in lines:
-            message = json.loads(line)
+            message = loads(line)
             if not isinstance(message, dict):
                 raise ValueError("a channel line is not a JSON object")
             yield message

@@ -10,7 +10,7 @@ Whatever is not as it must be raises ValueError, which says where: `the record: 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from typing import Any
 
 from .echo import shown
 from .names import Form, named
@@ -29,16 +29,12 @@ class Fields:
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise ValueError(f"{where} is {shown(value)}; it must be a mapping")
-        self._value: dict[str, object] = value
+        self.value: dict[str, Any] = value
         self.where = where
 
     def has(self, key: str) -> bool:
         """Whether there is such a key with anything but null."""
-        return self._value.get(key) is not None
-
-    def keys(self) -> Iterator[str]:
-        """All of them, also those that nobody asks for."""
-        return iter(self._value)
+        return self.value.get(key) is not None
 
     def whole(self, key: str, low: int = 0, high: int = LARGEST, default: int | None = None) -> int:
         """A whole number from `low` to `high`; without a `default` it has to be there."""
@@ -60,6 +56,27 @@ class Fields:
             bounds = "" if math.isinf(low) and math.isinf(high) else f" from {low:g} to {high:g}"
             raise self._wrong(key, f"a number{bounds}")
         return value
+
+    def real(self, key: str) -> float:
+        """A number that may be endless, or none (NaN), but no whole number beyond all floats."""
+        value = self._get(key, None)
+        if isinstance(value, float):
+            return value
+        number = _finite(value)
+        if number is None:
+            raise self._wrong(key, "a number")
+        return number
+
+    def is_text(self, key: str) -> bool:
+        """Whether it is a text, where it may be something else."""
+        return isinstance(self.value.get(key), str)
+
+    def each_text(self, key: str, most: int = MOST_ITEMS, longest: int = MOST_TEXT) -> list[str]:
+        """A list of texts."""
+        items = self.items(key, most)
+        if not all(isinstance(item, str) and len(item) <= longest for item in items):
+            raise self._wrong(key, f"a list of texts of at most {longest} characters")
+        return [str(item) for item in items]
 
     def flag(self, key: str, default: bool | None = None) -> bool:
         """True or false."""
@@ -98,20 +115,20 @@ class Fields:
     def under(self, key: str, most: int = MOST_ITEMS) -> dict[str, Fields]:
         """An object of objects, by their keys; none where it is not there."""
         inner = self.fields(key, required=False)
-        if len(inner._value) > most:
+        if len(inner.value) > most:
             raise self._wrong(key, f"a mapping of at most {most} entries")
-        return {name: inner.fields(name) for name in inner._value}
+        return {name: inner.fields(name) for name in inner.value}
 
     def texts(self, key: str, most: int = MOST_ITEMS, longest: int = MOST_TEXT) -> dict[str, str]:
         """An object of texts; none where it is not there."""
         inner = self.fields(key, required=False)
-        if len(inner._value) > most:
+        if len(inner.value) > most:
             raise self._wrong(key, f"a mapping of at most {most} entries")
-        return {name: inner.text(name, longest) for name in inner._value}
+        return {name: inner.text(name, longest) for name in inner.value}
 
     def _get(self, key: str, default: object) -> object:
-        value = self._value.get(key, default)
-        if value is None and key not in self._value:
+        value = self.value.get(key, default)
+        if value is None and key not in self.value:
             raise ValueError(f"{self.where}: {key} is missing")
         return value
 
@@ -119,7 +136,7 @@ class Fields:
         return f"{self.where}.{key}" if ": " in self.where else f"{self.where}: {key}"
 
     def _wrong(self, key: str, wanted: str) -> ValueError:
-        shows = shown(self._value.get(key))
+        shows = shown(self.value.get(key))
         return ValueError(f"{self._inside(key)} is {shows}; it must be {wanted}")
 
 

@@ -39,6 +39,8 @@ NODE = Form(
     "a letter or digit, then at most 199 letters, digits, `.`, `_`, `:` or `-`",
 )
 """Names a node's part of the status, its mirrors, and what it writes of them."""
+HOST = Form("host", r"[A-Za-z0-9._:\[\]%-]{1,253}", "a host's name or address")
+ENDPOINT = Form("endpoint", rf"{HOST.pattern}:[0-9]{{1,5}}", "HOST:PORT")
 
 
 def named(form: Form, text: object, *, given: str = "") -> str:

@@ -17,7 +17,7 @@ from rendezvous.bounds import (
     MAX_SLOTS,
 )
 from rendezvous.errors import MessageError
-from rendezvous.outside.names import NODE, RUN_ID, Form, named
+from rendezvous.outside.names import ENDPOINT, HOST, NODE, RUN_ID, Form, named
 from rendezvous.wire import rendezvous_pb2 as wire
 
 MAX_MESSAGE_BYTES = 64 << 10
@@ -25,9 +25,6 @@ MAX_TEXT = 1024
 MAX_ENTRY = 256
 RESUME_KEY_BYTES = (16, 64)
 _SMALL = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32)
-
-_HOST = Form("host", r"[A-Za-z0-9._:\[\]%-]{1,253}", "a host's name or address")
-_ENDPOINT = Form("endpoint", rf"{_HOST.pattern}:[0-9]{{1,5}}", "HOST:PORT")
 
 
 def agent_message(data: bytes) -> wire.AgentMessage:
@@ -97,7 +94,7 @@ def _join(join: wire.Join) -> None:
     node(join.node)
     if not 1 <= join.slots <= MAX_SLOTS:
         raise _invalid(f"slots must be 1 to {MAX_SLOTS}")
-    _name("host", join.host, _HOST)
+    _name("host", join.host, HOST)
     _store_endpoint(join.store_endpoint)
     _mapping("labels", join.labels, MAX_LABEL)
     if not RESUME_KEY_BYTES[0] <= len(join.resume_key) <= RESUME_KEY_BYTES[1]:
@@ -117,7 +114,7 @@ def _name(what: str, name: str, form: Form) -> None:
 
 def _store_endpoint(endpoint: str) -> None:
     if endpoint:
-        _name("store_endpoint", endpoint, _ENDPOINT)
+        _name("store_endpoint", endpoint, ENDPOINT)
 
 
 def _text(what: str, text: str) -> None:

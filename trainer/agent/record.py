@@ -22,8 +22,9 @@ from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.signals import signal_name
 from trainer.telemetry import Ledger, Progress, RunDirectory
+from trainer.telemetry.documents import HEAD
 from trainer.telemetry.endings import NodeEnd, writes_summary
-from trainer.telemetry.files import LineFile, read_json, read_lines, replace_json
+from trainer.telemetry.files import LineFile, metric_lines, read_json, read_lines, replace_json
 from trainer.telemetry.pen import Pen
 from trainer.telemetry.progress import mesh_text
 from trainer.telemetry.status import write_part, write_status
@@ -62,7 +63,7 @@ class Record:
         self._written_at = float("-inf")
         self._began = time.time()
         self._earlier_seconds = 0.0
-        self._earlier = read_json(directory.status) or {}
+        self._earlier = read_json(directory.status, HEAD) or {}
         self._summary: dict[str, Any] = {}
         self._node_end: NodeEnd | None = None
         """How this node's part in the newest generation ended; None while it goes on."""
@@ -92,7 +93,7 @@ class Record:
     @property
     def last_generation(self) -> int:
         """The last generation of an earlier start of this run; 0 when this is the first."""
-        return int(self._earlier.get("generation", 0))
+        return int(self._earlier.get("generation") or 0)
 
     def event(self, name: str, *, rank: int | None = None, **fields: Any) -> None:
         """Append one event; `generation` is the newest unless given."""
@@ -175,14 +176,14 @@ class Record:
             self._turn_missed = True
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
-        self._ledger = self._ledger.renewed(read_lines(self._directory.metrics))
-        head = read_json(self._directory.status) or {}
-        self._ledger.lost_steps = max(lost, int(head.get("lost_steps", 0)))
+        self._ledger = self._ledger.renewed(metric_lines(self._directory.metrics))
+        head = read_json(self._directory.status, HEAD) or {}
+        self._ledger.lost_steps = max(lost, int(head.get("lost_steps") or 0))
         if begins:
-            self._earlier_seconds = float(head.get("wall_seconds", 0.0))
+            self._earlier_seconds = float(head.get("wall_seconds") or 0.0)
         else:
-            self._began = float(head.get("began", self._began))
-            self._earlier_seconds = float(head.get("earlier_seconds", 0.0))
+            self._began = float(head.get("began") or self._began)
+            self._earlier_seconds = float(head.get("earlier_seconds") or 0.0)
 
     def began(self, worker: Worker) -> None:
         """A worker was given its place."""
@@ -212,7 +213,7 @@ class Record:
             case "step":
                 self._step(message)
             case "event":
-                fields = {k: v for k, v in message.items() if k not in ("type", "event")}
+                fields = {k: v for k, v in message.items() if k not in ("type", "event", "name")}
                 fields.pop("rank", None)
                 name = str(message.get("event", "worker.event"))
                 self.event(name, rank=worker.rank, **{"generation": worker.generation} | fields)
@@ -349,7 +350,7 @@ class Record:
             return
         if self._metrics is None or "loss" not in message:
             return
-        if message["step_seconds"] and self._stepped < message["generation"]:
+        if message.get("step_seconds") and self._stepped < message["generation"]:
             self._stepped = message["generation"]
             self.event("generation.stepped", generation=self._stepped, step=message["step"])
         for line in self._ledger.offer(message):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from trainer.agent import words
 from trainer.agent.launch import Stream
 from trainer.agent.output import Pump
 from trainer.agent.process import Exit, Process
@@ -154,8 +155,9 @@ class Worker:
             return
         try:
             for message in self._buffer.feed(data):
-                self._heard(self, message)
-        except ValueError:
+                self._heard(self, words.heard(message))
+        except ValueError as error:
+            logger.error("worker %d (pid %d) is ended: %s", self.number, self.pid, error)
             self.kill()
 
     def _close_channel(self) -> None:

@@ -70,4 +70,4 @@ def _slots(record: RunRecord) -> int | None:
     begun = record.begun()
     if not begun or not begun[0].get("nodes"):
         return None
-    return int(begun[0]["world_size"]) // len(begun[0]["nodes"])
+    return max(1, int(begun[0].get("world_size") or 0) // len(begun[0]["nodes"]))

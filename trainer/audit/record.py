@@ -9,8 +9,10 @@ from typing import Any
 
 from trainer.errors import JobError
 from trainer.job import Job, load
+from trainer.outside.shapes import fits
 from trainer.telemetry import RunDirectory
-from trainer.telemetry.files import read_json, read_lines
+from trainer.telemetry.documents import METRIC, SUMMARY, checked_event
+from trainer.telemetry.files import numbered_lines, read_document
 
 Line = Mapping[str, Any]
 
@@ -36,7 +38,7 @@ class Restore:
 class RunRecord:
     """The job as it was resolved, the counted steps, what happened, and how it ended (if it has).
 
-    `cut`: lines of metrics that can't be read, by their number from 1.
+    `cut`: lines of metrics that can't be read or are not as they must be, by their number from 1.
     """
 
     root: Path
@@ -97,24 +99,25 @@ def read_record(root: Path) -> RunRecord:
     if not directory.job.is_file():
         raise JobError(f"{root} holds no job.yaml; give the directory of a run")
     job = load(directory.job)
-    metrics = list(read_lines(directory.metrics))
-    if not metrics:
-        raise JobError(f"{root} has no counted step yet: there is nothing to audit")
-    return RunRecord(
-        root=root,
-        job=job,
-        metrics=[line for line in metrics if isinstance(line.get("step"), int)],
-        events=list(read_lines(directory.events)),
-        summary=read_json(directory.summary),
-        cut=list(_cut(directory.metrics, len(metrics))),
-    )
+    try:
+        lines = list(numbered_lines(directory.metrics))
+        metrics = [line for _number, line in lines if fits(line, METRIC)]
+        if not metrics:
+            raise JobError(f"{root} has no counted step yet: there is nothing to audit")
+        return RunRecord(
+            root=root,
+            job=job,
+            metrics=metrics,
+            events=list(_events(directory.events)),
+            summary=read_document(directory.summary, SUMMARY),
+            cut=[number for number, line in lines if not fits(line, METRIC)],
+        )
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
-def _cut(path: Path, readable: int) -> Iterator[int]:
-    """Numbers of the lines that are no record; a last one without its end is none either."""
-    lines = path.read_bytes().splitlines()
-    if len(lines) == readable:
-        return
-    for number, line in enumerate(lines, 1):
-        if not (line.startswith(b"{") and line.endswith(b"}")):
-            yield number
+def _events(path: Path) -> Iterator[Line]:
+    """What happened; a line that was cut short as its writer died is left out."""
+    for number, value in numbered_lines(path):
+        if value is not None:
+            yield checked_event(value, f"{path}:{number}")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from trainer.outside.numbers import BriefParser
+
 FLAGS_WITH_VALUES = (
     "--nodes",
     "--node",
@@ -31,7 +33,6 @@ def main(name: str, argv: Sequence[str]) -> int:
     flags = {word.partition("=")[0] for word in argv}
     if name in ("scale", "drain") and "--endpoint" in flags:
         from trainer.command import rendezvous
-from trainer.outside.numbers import BriefParser
 
         return rendezvous.main([name, *words])
     if name not in OF_A_RUN or not flags.isdisjoint(OF_A_CLUSTER):

@@ -17,12 +17,15 @@ from typing import Any
 
 from trainer.command.parser import Parser
 from trainer.errors import JobError
+from trainer.outside.echo import cut
 from trainer.outside.numbers import seconds_flag, whole_flag
 from trainer.telemetry import RunDirectory, read_status
 from trainer.telemetry.runs import OVER, named_run
 
 EXIT_REFUSED = 1
 GRACE_SECONDS = 30.0
+FILES = ("ca", "cert", "key", "token_file")
+"""What a run may say of how its service is spoken to, as `Security.from_files` names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,10 @@ class Run:
 def open_run(word: str) -> Run:
     """Raises JobError when there is no such run, or when it is over."""
     root = named_run(word)
-    status = read_status(root)
+    try:
+        status = read_status(root)
+    except ValueError as error:
+        raise JobError(str(error)) from None
     if status is None:
         raise JobError(f"the run in {root} has not begun yet")
     if status.get("state") in OVER:
@@ -53,8 +59,8 @@ def open_run(word: str) -> Run:
     return Run(
         root=root,
         run_id=str(status.get("run_id")),
-        endpoints=tuple(meeting.get("endpoints", ())),
-        files=meeting.get("files", {}),
+        endpoints=tuple(meeting.get("endpoints") or ()),
+        files={key: path for key, path in (meeting.get("files") or {}).items() if key in FILES},
         agents=tuple(status["agents"]),
     )
 
@@ -125,7 +131,8 @@ def _drain(argv: Sequence[str]) -> int:
     parsed = drain_parser().parse_args(argv)
     run = open_run(parsed.run)
     if parsed.node is not None and parsed.node not in [agent["node"] for agent in run.agents]:
-        raise JobError(f"run {run.run_id} has no node {parsed.node}; it has {', '.join(run.nodes)}")
+        there = ", ".join(run.nodes)
+        raise JobError(f"run {run.run_id} has no node {cut(parsed.node)}; it has {there}")
     if not run.endpoints:
         return _signal_agent(run)
     if parsed.node is None:
@@ -142,7 +149,7 @@ def _drain(argv: Sequence[str]) -> int:
 
 def _signal_agent(run: Run) -> int:
     """Without a service the only agent hears of it as it would from its platform: by SIGTERM."""
-    agent = next(iter(run.agents), None)
+    agent = next((agent for agent in run.agents if agent["pid"]), None)
     if agent is None:
         raise JobError(f"run {run.run_id} has no agent yet")
     if not _holds(int(agent["pid"]), run.root):

@@ -5,17 +5,22 @@ Of a run that goes on, it shows the plans that its agents have made for the loss
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainer.command.parser import Parser
 from trainer.command.slots import worker_count
 from trainer.errors import JobError
 from trainer.job.elastic import MAX_RANKS
+from trainer.outside.echo import cut
 from trainer.outside.numbers import whole_flag
+from trainer.outside.shapes import ANY
 from trainer.telemetry import RunDirectory, find_run
-from trainer.telemetry.files import read_json
+from trainer.telemetry.files import read_document
+
+if TYPE_CHECKING:
+    from trainer.mesh import Losses
 
 
 def parser() -> Parser:
@@ -67,20 +72,34 @@ def _of_a_run(root: Path, without: str | None) -> int:
     """The plans that the run has made itself. Raises JobError where it has none yet."""
     from trainer.mesh import loss_rows
 
-    kept = read_json(RunDirectory(root).plans)
+    kept = read_losses(root)
     if kept is None:
         raise JobError(
             f"{root} holds no plans.json: it is written some time after a generation runs"
         )
-    plans: list[Mapping[str, Any]] = [p for p in kept["without"] if without in (None, p["node"])]
+    plans = [loss for loss in kept.without if without in (None, loss.node)]
     if not plans:
-        names = ", ".join(plan["node"] for plan in kept["without"])
-        raise JobError(f"no node of generation {kept['generation']} is called {without}: {names}")
-    print(f"generation {kept['generation']}")
+        names = ", ".join(loss.node for loss in kept.without)
+        raise JobError(
+            f"no node of generation {kept.generation} is called {cut(str(without))}: {names}"
+        )
+    print(f"generation {kept.generation}")
     for plan in plans:
         print()
         _show(loss_rows(plan))
     return 0
+
+
+def read_losses(root: Path) -> Losses | None:
+    """The plans that a run's agents keep; None before they are made. Raises JobError."""
+    from trainer.mesh import Losses
+
+    path = RunDirectory(root).plans
+    try:
+        value = read_document(path, ANY)
+        return None if value is None else Losses.read(value, str(path))
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
 def _show(shown: Sequence[tuple[str, str]]) -> None:

@@ -15,11 +15,11 @@ from trainer.command.again import as_typed
 from trainer.command.earlier_run import described
 from trainer.command.extension import extend
 from trainer.command.parser import Parser
+from trainer.command.run_logs import read_start
 from trainer.errors import JobError
 from trainer.job import load
 from trainer.outside.numbers import whole_flag
 from trainer.telemetry import RunDirectory
-from trainer.telemetry.files import read_json
 from trainer.telemetry.runs import RunRecord, named_run, newest_unfinished, read_run, runs_below
 
 
@@ -80,8 +80,8 @@ def _find(word: str | None, *, anything: bool) -> RunRecord:
 def _go_on(record: RunRecord, steps: int | None) -> int:
     root = record.root.absolute()
     directory = RunDirectory(root)
-    began = read_json(directory.start) or {}
-    arguments = [str(word) for word in began.get("arguments") or ()]
+    began = read_start(root)
+    arguments = list(began.get("arguments") or ())
     before = shlex.join([*as_typed(), "run", *arguments])
     if began.get("endpoints"):
         raise JobError(
@@ -93,7 +93,7 @@ def _go_on(record: RunRecord, steps: int | None) -> int:
         raise JobError(
             f"run {record.run_id} is of a script that saves for itself; start it again: {before}"
         )
-    folder = str(began.get("directory") or Path.cwd())
+    folder = began.get("directory") or str(Path.cwd())
     try:
         os.chdir(folder)
     except OSError as error:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from trainer.command.parser import Parser
 from trainer.errors import JobError
 from trainer.outside.numbers import whole_flag
 from trainer.telemetry import RunDirectory
-from trainer.telemetry.files import read_json
+from trainer.telemetry.documents import START
+from trainer.telemetry.files import read_document
 from trainer.telemetry.runs import named_run, newest_run, read_run
 
 LOOK_SECONDS = 0.2
@@ -69,9 +70,16 @@ def main(argv: Sequence[str]) -> int:
 
 def log_folder(root: Path) -> Path:
     """Where a run's logs lie: in its directory, unless --log-dir said otherwise."""
-    began = read_json(RunDirectory(root).start) or {}
-    elsewhere = began.get("logs")
-    return Path(elsewhere) if isinstance(elsewhere, str) else RunDirectory(root).logs
+    elsewhere = read_start(root).get("logs")
+    return RunDirectory(root).logs if elsewhere is None else Path(elsewhere)
+
+
+def read_start(root: Path) -> dict[str, Any]:
+    """How the run was started, as far as that is known. Raises JobError for a damaged file."""
+    try:
+        return read_document(RunDirectory(root).start, START) or {}
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
 def log_files(logs: Path, rank: int) -> dict[int, Path]:
@@ -79,7 +87,7 @@ def log_files(logs: Path, rank: int) -> dict[int, Path]:
     found = {}
     for path in logs.glob(f"g*/rank{rank}.log"):
         number = path.parent.name.removeprefix("g")
-        if number.isascii() and number.isdigit():
+        if number.isascii() and number.isdigit() and len(number) < 20:
             found[int(number)] = path
     return found
 

@@ -7,15 +7,21 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.command.parser import Parser
+from trainer.command.plan import read_losses
+from trainer.command.run_logs import read_start
 from trainer.errors import JobError
 from trainer.job import load
 from trainer.telemetry import RunDirectory, find_run, read_status
-from trainer.telemetry.files import read_json
+from trainer.telemetry.documents import SUMMARY
+from trainer.telemetry.files import read_document
 from trainer.telemetry.progress import duration, mesh_text
 from trainer.telemetry.runs import RunRecord, newest_run, read_run
+
+if TYPE_CHECKING:
+    from trainer.mesh import Losses
 
 SHOWN_NODES = 4
 WATCH_SECONDS = 1.0
@@ -55,7 +61,10 @@ def _read(root: Path) -> tuple[RunRecord, dict[str, Any]]:
     run = read_run(root, time.time())
     if run is None:
         raise JobError(f"{root} holds no run; give the directory of one, `remesh runs` lists them")
-    status = read_status(root) or {"run_id": run.run_id, "state": "starting"}
+    try:
+        status = read_status(root) or {"run_id": run.run_id, "state": "starting"}
+    except ValueError as error:
+        raise JobError(str(error)) from None
     return run, {"agents": [], "workers": [], **status, "live": run.live}
 
 
@@ -95,7 +104,10 @@ def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
 
 def _over(run: RunRecord) -> list[str]:
     """What came of it, and how it goes on."""
-    summary = read_json(RunDirectory(run.root).summary) or {}
+    try:
+        summary = read_document(RunDirectory(run.root).summary, SUMMARY) or {}
+    except ValueError as error:
+        return [f"how it ended can't be told: {error}"]
     lines = []
     if run.state != "dead" and summary.get("reason"):
         lines.append(f"because: {summary['reason']}")
@@ -108,8 +120,8 @@ def _over(run: RunRecord) -> list[str]:
 
 def _how_to_go_on(run: RunRecord) -> str:
     """One command, or for several nodes and for plain scripts the one that began it."""
-    began = read_json(RunDirectory(run.root).start) or {}
-    before = shlex.join(["remesh", "run", *map(str, began.get("arguments") or ())])
+    began = read_start(run.root)
+    before = shlex.join(["remesh", "run", *(began.get("arguments") or ())])
     if began.get("endpoints"):
         return f"to go on: start each node again; one was started with: {before}"
     if _saves_for_itself(run.root):
@@ -126,26 +138,28 @@ def _saves_for_itself(root: Path) -> bool:
 
 
 def _going_on(run: RunRecord, status: dict[str, Any]) -> list[str]:
-    lines = _foreseen(read_json(RunDirectory(run.root).plans), status.get("generation"))
+    lines = _foreseen(read_losses(run.root), status.get("generation"))
+    lines += status.get("damaged", [])
     for agent in status["agents"]:
         old = "" if agent["current"] else f"  (last heard of in generation {agent['generation']})"
         lines.append(f"node {agent['node']}  {agent['state']}  pid {agent['pid']}{old}")
         for worker in status["workers"]:
             if worker["node"] == agent["node"]:
-                rank = "-" if worker["rank"] is None else worker["rank"]
-                lines.append(f"  rank {rank:>4}  {worker['state']:<9}  pid {worker['pid']}")
+                rank = "-" if worker.get("rank") is None else worker["rank"]
+                state, pid = worker.get("state") or "", worker.get("pid")
+                lines.append(f"  rank {rank:>4}  {state:<9}  pid {pid}")
     return lines
 
 
-def _foreseen(kept: dict[str, Any] | None, generation: int | None) -> list[str]:
+def _foreseen(kept: Losses | None, generation: int | None) -> list[str]:
     """What the loss of a node would mean, once for all nodes of which the same is true."""
-    if kept is None or kept.get("generation") != generation:
+    if kept is None or kept.generation != generation:
         return []
     alike: dict[str, list[str]] = {}
-    for plan in kept["without"]:
-        then = plan["mesh"] if not plan["waits"] else f"none ({plan['reason']})"
-        told = f"mesh {then}, {plan['steps_at_risk']} steps at risk"
-        alike.setdefault(told, []).append(plan["node"])
+    for loss in kept.without:
+        then = loss.mesh if not loss.waits else f"none ({loss.reason})"
+        told = f"mesh {then}, {loss.steps_at_risk} steps at risk"
+        alike.setdefault(told, []).append(loss.node)
     lines = []
     for told, nodes in alike.items():
         more = f" or {len(nodes) - SHOWN_NODES} more" if len(nodes) > SHOWN_NODES else ""

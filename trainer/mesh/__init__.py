@@ -1,7 +1,7 @@
 """From a job and the nodes there are to a mesh, or the reason why there is none. Pure."""
 
 from trainer.mesh.estimate import Estimate, decoder_stages, estimate, kept_bytes_of_rank
-from trainer.mesh.foresight import Loss, foresee, least_nodes
+from trainer.mesh.foresight import Loss, Losses, foresee, least_nodes
 from trainer.mesh.moves import NodeLoss, without_node
 from trainer.mesh.plan import Coordinates, MeshPlan, NodeSlots, Replan, plan, plan_job, widest
 from trainer.mesh.report import loss_rows, rows
@@ -11,6 +11,7 @@ __all__ = [
     "Coordinates",
     "Estimate",
     "Loss",
+    "Losses",
     "MeshPlan",
     "NodeLoss",
     "NodeSlots",

@@ -10,6 +10,8 @@ from trainer.errors import PlanError
 from trainer.job import Job
 from trainer.mesh.moves import steps_at_risk, without_node
 from trainer.mesh.plan import NodeSlots, plan_job, widest
+from trainer.names import NODE
+from trainer.outside.fields import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,36 @@ class Loss:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, said: Fields) -> Loss:
+        """Reads what `to_dict` wrote. Raises ValueError."""
+        return cls(
+            node=said.name("node", NODE),
+            mesh=said.text("mesh"),
+            ranks=said.whole("ranks"),
+            waits=said.flag("waits"),
+            reason=said.text("reason"),
+            bytes_to_move=said.whole("bytes_to_move") if said.has("bytes_to_move") else None,
+            steps_at_risk=said.whole("steps_at_risk"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """The plans for the loss of each node of one generation, as an agent keeps them."""
+
+    generation: int
+    without: tuple[Loss, ...]
+
+    @classmethod
+    def read(cls, value: object, where: str) -> Losses:
+        """Reads plans.json. Raises ValueError."""
+        said = Fields(value, where)
+        plans = said.each("without")
+        return cls(
+            generation=said.whole("generation"), without=tuple(Loss.read(plan) for plan in plans)
+        )
 
 
 def foresee(job: Job, nodes: Sequence[NodeSlots], lost: str) -> Loss:

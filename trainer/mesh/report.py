@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from trainer.job import Job
 from trainer.mesh.estimate import estimate
-from trainer.mesh.foresight import foresee
+from trainer.mesh.foresight import Loss, foresee
 from trainer.mesh.moves import without_node
 from trainer.mesh.plan import MeshPlan, NodeSlots, plan_job, widest
 
@@ -25,24 +24,24 @@ def rows(job: Job, nodes: Sequence[NodeSlots], *, without: str | None = None) ->
         return mesh_rows(job, plan_job(job, nodes, pieces=pieces), pieces)
     foreseen = foresee(job, nodes, without)
     if foreseen.waits:
-        return loss_rows(foreseen.to_dict())
+        return loss_rows(foreseen)
     after = without_node(job, nodes, without).mesh
-    head, *rest = loss_rows(foreseen.to_dict())
+    head, *rest = loss_rows(foreseen)
     shown = [row for row in rest if row[0] not in ("mesh", "ranks")]
     return [head, *mesh_rows(job, after, pieces), *shown]
 
 
-def loss_rows(loss: Mapping[str, Any]) -> list[Row]:
-    """The lines of one `Loss`, as it was kept."""
-    risk = ("steps at risk", f"{loss['steps_at_risk']:,}")
-    if loss["waits"]:
-        return [("without", loss["node"]), ("mesh", f"none: {loss['reason']}"), risk]
-    moved = loss["bytes_to_move"]
+def loss_rows(loss: Loss) -> list[Row]:
+    """The lines of one `Loss`."""
+    risk = ("steps at risk", f"{loss.steps_at_risk:,}")
+    if loss.waits:
+        return [("without", loss.node), ("mesh", f"none: {loss.reason}"), risk]
+    moved = loss.bytes_to_move
     told = "known to the factory alone" if moved is None else size_text(moved)
     return [
-        ("without", loss["node"]),
-        ("mesh", loss["mesh"]),
-        ("ranks", str(loss["ranks"])),
+        ("without", loss.node),
+        ("mesh", loss.mesh),
+        ("ranks", str(loss.ranks)),
         ("state to move", told),
         risk,
     ]

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.names import NODE
+from trainer.outside.shapes import fits
 from trainer.telemetry.directory import RunDirectory
+from trainer.telemetry.documents import END
 from trainer.telemetry.files import read_json
 
 ENDED_WELL = ("completed", "stopped")
@@ -40,23 +42,10 @@ class NodeEnd:
     @classmethod
     def from_json(cls, value: object) -> NodeEnd | None:
         """None for what no agent has written."""
-        if not isinstance(value, dict):
+        if not fits(value, END):
             return None
-        generation, status, reason = (
-            value.get("generation"),
-            value.get("status"),
-            value.get("reason"),
-        )
-        code, whole, gone = value.get("code"), value.get("whole"), value.get("gone")
-        if not isinstance(generation, int) or not isinstance(code, int):
-            return None
-        if not isinstance(status, str) or not isinstance(reason, str):
-            return None
-        if not isinstance(whole, bool) or not isinstance(gone, bool):
-            return None
-        return cls(
-            generation=generation, status=status, reason=reason, code=code, whole=whole, gone=gone
-        )
+        assert isinstance(value, dict)
+        return cls(**{key: value[key] for key in END.kinds})
 
 
 def read_ends(directory: RunDirectory) -> dict[str, NodeEnd]:

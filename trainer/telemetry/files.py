@@ -10,6 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.outside.document import loads
+from trainer.outside.echo import cut
+from trainer.outside.shapes import ANY, Shape, checked, fits
+from trainer.telemetry.documents import METRIC
+
+MAX_BYTES = 256 << 20
+"""Of a document: the status of sixty thousand ranks has a tenth of that."""
+
 FILE_MODE = 0o664
 """Of what a run leaves behind, less what the umask takes: others never write to it."""
 PRIVATE_MODE = 0o600
@@ -41,13 +49,33 @@ def replace_json(path: Path, value: Mapping[str, Any], *, private: bool = False)
     replace(path, json.dumps(value, indent=1) + "\n", private=private)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None when the file is missing or is no JSON object."""
+def read_document(path: Path, shape: Shape) -> dict[str, Any] | None:
+    """The object in `path`; None when there is no such file.
+
+    Raises ValueError, which names the file, for one that can't be read or is not as it must be.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
         return None
-    return value if isinstance(value, dict) else None
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path} has more than {MAX_BYTES} bytes")
+    try:
+        value = loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path} can't be read: {cut(str(error))}") from error
+    return checked(value, shape, str(path))
+
+
+def read_json(path: Path, shape: Shape = ANY) -> dict[str, Any] | None:
+    """`read_document`, for who must go on: None also for a file that is not as it must be."""
+    try:
+        return read_document(path, shape)
+    except ValueError:
+        return None
 
 
 class LineFile:
@@ -84,15 +112,34 @@ class LineFile:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line that is cut short is left out."""
+    """The objects of a file of JSON lines; a last line that is cut short is left out.
+
+    Raises ValueError for a file that can't be read.
+    """
+    return (value for _number, value in numbered_lines(path) if isinstance(value, dict))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The number, from 1, and the value of each line of JSON; a line that is none has None.
+
+    Empty lines are left out. Raises ValueError for a file that can't be read.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return
-    for line in data.split(b"\n"):
-        try:
-            record = json.loads(line)
-        except ValueError:
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror or error}") from error
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line:
             continue
-        if isinstance(record, dict):
-            yield record
+        try:
+            value = loads(line)
+        except ValueError:
+            value = None
+        yield number, value
+
+
+def metric_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics file that are as they must be."""
+    return (line for line in read_lines(path) if fits(line, METRIC))

@@ -91,8 +91,8 @@ class Ledger:
         return self.tokens / wall_seconds if wall_seconds > 0 else 0.0
 
     def _count(self, line: Mapping[str, Any]) -> None:
-        self.last_step = max(self.last_step, int(line.get("step", 0)))
-        self.tokens += int(line.get("tokens", 0))
-        self.counted_seconds += float(line.get("step_seconds", 0.0))
+        self.last_step = max(self.last_step, int(line.get("step") or 0))
+        self.tokens += int(line.get("tokens") or 0)
+        self.counted_seconds += float(line.get("step_seconds") or 0.0)
         loss = line.get("loss")
         self.last_loss = float(loss) if loss is not None else self.last_loss

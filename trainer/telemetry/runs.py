@@ -7,7 +7,6 @@ holds its lock; otherwise all of it was killed, and nobody was left to write tha
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import time
 from collections.abc import Iterable
@@ -17,7 +16,10 @@ from typing import Any, Literal
 
 from trainer.errors import JobError
 from trainer.names import RUN_ID
+from trainer.outside.document import loads
+from trainer.outside.shapes import checked
 from trainer.telemetry.directory import RunDirectory
+from trainer.telemetry.documents import METRIC, PART
 from trainer.telemetry.files import read_json
 from trainer.telemetry.status import find_run, read_status
 
@@ -79,18 +81,22 @@ def read_run(root: Path, now: float) -> RunRecord | None:
     directory = RunDirectory(root)
     if not directory.job.is_file():
         return None
-    status = read_status(root) or {}
+    try:
+        status = read_status(root) or {}
+    except ValueError:
+        # Of a run among others; who asks for this one alone is told what is wrong with it.
+        status = {}
     told = status.get("run_id")
     last = last_metrics(directory.metrics)
     return RunRecord(
         root=root,
         run_id=told if isinstance(told, str) and RUN_ID.fits(told) else root.name,
         state=_state(status, directory, now),
-        step=max(_whole(last.get("step")), _whole(status.get("step"))),
-        total_steps=_whole(status.get("total_steps")) or None,
-        loss=_number(last.get("loss")),
-        began=_number(status.get("began")) or directory.job.stat().st_mtime,
-        changed=_number(status.get("time")) or directory.job.stat().st_mtime,
+        step=max(last.get("step") or 0, status.get("step") or 0),
+        total_steps=status.get("total_steps") or None,
+        loss=_finite(last.get("loss")),
+        began=status.get("began") or directory.job.stat().st_mtime,
+        changed=status.get("time") or directory.job.stat().st_mtime,
     )
 
 
@@ -128,7 +134,7 @@ def nearest_run(word: str, runs: Path = Path("runs")) -> str | None:
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
-    """The last whole line of metrics, empty where there is none; reads the file's end alone."""
+    """The last line that is as it must be, or an empty one; reads the end of the file alone."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -138,11 +144,9 @@ def last_metrics(path: Path) -> dict[str, Any]:
         return {}
     for line in reversed(lines):
         try:
-            record = json.loads(line)
+            return checked(loads(line), METRIC, str(path))
         except ValueError:
             continue
-        if isinstance(record, dict):
-            return record
     return {}
 
 
@@ -156,16 +160,14 @@ def _state(status: dict[str, Any], directory: RunDirectory, now: float) -> State
     if not status:
         # Nobody speaks for the whole before a generation; each agent speaks for itself.
         return _ended_early(directory) or "dead"
-    meeting = status.get("rendezvous")
-    endpoints = meeting.get("endpoints") if isinstance(meeting, dict) else None
-    several = isinstance(endpoints, list) and bool(endpoints)
-    age = now - (_number(status.get("time")) or 0.0)
+    several = bool((status.get("rendezvous") or {}).get("endpoints"))
+    age = now - (status.get("time") or 0.0)
     return "going on" if several and age < FRESH_SECONDS else "dead"
 
 
 def _ended_early(directory: RunDirectory) -> State | None:
     """How its agents ended before there was a generation; None unless all of them did."""
-    parts = [read_json(path) or {} for path in sorted(directory.agents.glob("*.json"))]
+    parts = [read_json(path, PART) or {} for path in sorted(directory.agents.glob("*.json"))]
     told = {part.get("state") for part in parts}
     if not told or not told <= set(OVER):
         return None
@@ -173,11 +175,5 @@ def _ended_early(directory: RunDirectory) -> State | None:
     return next(state for state in order if state in told)
 
 
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
