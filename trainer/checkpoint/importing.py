@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer.checkpoint.checkpointer import Checkpointer
+from trainer.checkpoint.foreign import READING_FAULTS, check_sizes, said
 from trainer.checkpoint.hf import from_hf, is_hf_llama
 from trainer.checkpoint.results import Commit
 from trainer.errors import JobError
 from trainer.names import SAFETENSORS_FILE, named
 from trainer.outside.document import loads
-from trainer.outside.echo import cut
+from trainer.outside.echo import cut, shown
 
 JSON = Any
 MODEL_PREFIX = "model/"
 INDEX = "model.safetensors.index.json"
+MAX_DEPTH = 64
+MAX_NAME = 4096
 
 
 def read_foreign(source: Path) -> dict[str, torch.Tensor]:
@@ -59,6 +62,8 @@ def import_checkpoint(
     `progress` hears of each run of bytes, and of all there are.
     """
     tensors = read_foreign(source)
+    if not tensors:
+        raise JobError(f"{source} holds no tensors")
     if not raw:
         tensors = _as_job(tensors)
         tensors |= {
@@ -104,33 +109,57 @@ def _safetensors_files(source: Path) -> list[Path]:
 
 
 def _read_safetensors(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         try:
-            tensors |= load_file(file)
-        except SafetensorError as error:
-            raise JobError(f"{file} is no safetensors file: {error}") from error
+            found = load_file(file)
+        except (*READING_FAULTS, _safetensor_error()) as error:
+            raise JobError(f"{file} is no safetensors file: {said(error)}") from error
+        twice = next((name for name in found if name in tensors), None)
+        if twice is not None:
+            raise JobError(f"{file} holds {shown(twice)}, which another file holds too")
+        tensors |= found
     return tensors
+
+
+def _safetensor_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    error: type[Exception] = SafetensorError
+    return error
 
 
 def _read_torch(source: Path) -> dict[str, torch.Tensor]:
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        line = str(error).splitlines()[0]
-        raise JobError(f"{source} can't be read as tensors and plain values: {line}") from error
-    return _tensors_in("", state)
+        # Only the newer kind, which is a zip file, can be mapped.
+        mapped = zipfile.is_zipfile(source)
+        state = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except READING_FAULTS as error:
+        raise JobError(
+            f"{source} can't be read as tensors and plain values: {said(error)}"
+        ) from error
+    tensors = dict(_tensors_in("", state, source, 0))
+    check_sizes(tensors, source.stat().st_size, source)
+    return tensors
 
 
-def _tensors_in(prefix: str, item: Any) -> dict[str, torch.Tensor]:
+def _tensors_in(
+    prefix: str, item: Any, source: Path, depth: int
+) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(item, torch.Tensor):
-        return {prefix: item.detach()}
+        if item.layout is not torch.strided or item.device.type != "cpu":
+            raise JobError(f"{source}: {shown(prefix)} has no plain values in host memory")
+        yield prefix, item.detach()
     if not isinstance(item, Mapping):
-        return {}
-    found: dict[str, torch.Tensor] = {}
+        return
+    if depth > MAX_DEPTH:
+        raise JobError(f"{source} is nested too deeply: its mappings hold each other")
+    seen: set[str] = set()
     for key, inner in item.items():
-        found |= _tensors_in(f"{prefix}/{key}" if prefix else str(key), inner)
-    return found
+        name = key if isinstance(key, str) else cut(str(key)) if type(key) is int else ""
+        if not name or name in seen or len(name) > MAX_NAME:
+            raise JobError(f"{source} has the key {shown(key)}, which can't name a tensor")
+        seen.add(name)
+        yield from _tensors_in(f"{prefix}/{name}" if prefix else name, inner, source, depth + 1)
