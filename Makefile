@@ -19,7 +19,7 @@ demo: install    ## train a small transformer on four ranks, about two minutes
 	$(BIN)/remesh run configs/quickstart.yaml
 
 test: install    ## the fast suite: unit and integration tests
-	$(BIN)/python -m pytest tests/unit tests/simulation -n 2 -q -m "not slow"
+	$(BIN)/python -m pytest tests/unit tests/simulation tests/fuzz -n 2 -q -m "not slow"
 	$(BIN)/python -m pytest tests/integration tests/gpu -q -m "not slow"
 
 test-chaos: install  ## the slow suite: kills, stops, partitions

@@ -1,0 +1,1 @@
+"""What nobody wrote, given to whatever reads it: an answer or one typed error, in bounded time."""
