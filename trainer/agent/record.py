@@ -95,7 +95,7 @@ class Record:
         """The last generation of an earlier start of this run; 0 when this is the first."""
         return int(self._earlier.get("generation") or 0)
 
-    def event(self, name: str, *, rank: int | None = None, **fields: Any) -> None:
+    def event(self, name: str, /, *, rank: int | None = None, **fields: Any) -> None:
         """Append one event; `generation` is the newest unless given."""
         number = self._generation.number if self._generation is not None else 0
         head = {"time": time.time(), "event": name}
@@ -213,8 +213,7 @@ class Record:
             case "step":
                 self._step(message)
             case "event":
-                fields = {k: v for k, v in message.items() if k not in ("type", "event", "name")}
-                fields.pop("rank", None)
+                fields = {k: v for k, v in message.items() if k not in ("type", "event", "rank")}
                 name = str(message.get("event", "worker.event"))
                 self.event(name, rank=worker.rank, **{"generation": worker.generation} | fields)
                 if isinstance(fields.get("notice"), str):

@@ -20,7 +20,7 @@ from trainer.errors import GenerationOver, JobError
 from trainer.worker.custody import Custody
 from trainer.worker.own.launched import Launched, any_since, launched
 from trainer.worker.own.state import OwnState, Stateful
-from trainer.worker.own.tally import Share, Tally, count
+from trainer.worker.own.tally import Share, Tally, count, loss_of, tokens_of
 from trainer.worker.points import Points
 from trainer.worker.seat import Seat
 from trainer.worker.state import shard_of
@@ -124,9 +124,10 @@ class Run:
         """What this rank has to say of the step, before its optimizer's step.
 
         The run's record has the mean of the losses over the ranks, and the sum of the tokens.
+
+        Raises ValueError for a loss that is not one number, and for tokens that are no count.
         """
-        self._loss = loss.detach() if isinstance(loss, Tensor) else loss
-        self._logged = Share(tokens=tokens)
+        self._loss, self._logged = loss_of(loss), Share(tokens=tokens_of(tokens))
 
     def forming_groups(self) -> AbstractContextManager[None]:
         """To make further process groups or meshes within, so that they are interrupted too."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
+
+from torch import Tensor
 
 from trainer.checkpoint.exchange import Exchange
 from trainer.exact import sum_of, whole_numbers
 from trainer.worker.ballot import Wish
+
+MOST_TOKENS = 1 << 40
+"""Of one rank in one step: the sum over thousands of ranks is still exact in JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +23,30 @@ class Share:
 
     loss: float | None = None
     tokens: int = 0
+
+
+def loss_of(value: Tensor | float | None) -> Tensor | float | None:
+    """The loss without its graph, left on its device. Raises ValueError where it is not one number.
+
+    Not a number, or endless, is a number here: that is what a bad step's loss looks like.
+    """
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            shape = list(value.shape)
+            raise ValueError(f"log(loss=) takes one number, and got a tensor of shape {shape}")
+        return value.detach()
+    return None if value is None else float(value)
+
+
+def tokens_of(value: SupportsIndex) -> int:
+    """The count. Raises ValueError for what is none."""
+    try:
+        tokens = operator.index(value)
+    except TypeError:
+        tokens = -1
+    if not 0 <= tokens <= MOST_TOKENS:
+        raise ValueError(f"log(tokens=) takes how many there were, and got {str(value)[:200]}")
+    return tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +67,7 @@ def count(share: Share, wish: Wish, exchange: Exchange) -> Tally:
     losses, tokens, leaving, saving, *loss = exchange.sum(
         [
             share.loss is not None,
-            int(share.tokens),
+            share.tokens,
             wish.leave,
             wish.save,
             *whole_numbers(share.loss or 0.0),
