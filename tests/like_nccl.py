@@ -113,6 +113,7 @@ class Script:
         if not self.aborted.wait(PATIENCE):
             raise TimeoutError("the script's cut was followed by no interrupt")
 
+    @torch.no_grad()
     def spoil(self, results: list[torch.Tensor], *ways: str) -> None:
         """What an aborted kernel leaves: what was there, zeros, parts of sums, or old bytes."""
         for result in results:

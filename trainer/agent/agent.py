@@ -287,7 +287,7 @@ class Agent:
                 topology=workers.topology,
                 mirrors=workers.mirrors,
                 report=self._report,
-                saved=lambda name, version, whole: self._hands.saved(name, version, whole=whole),
+                saved=self._hands.saved,
             )
         except OSError as error:
             raise JobError(f"no shared memory or port for the workers' state: {error}") from error
@@ -306,6 +306,9 @@ class Agent:
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)
+            case "part_lost":
+                if self._keeping is not None:
+                    self._keeping.part_lost(message)
             case "unsaved":
                 if self._keeping is not None:
                     self._keeping.failed(

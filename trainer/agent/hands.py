@@ -161,11 +161,14 @@ class Hands:
             asked = {"generation": generation, "reason": reason, "save": save, "stop": stop}
             worker.send({"type": "boundary"} | asked)
 
-    def saved(self, directory: str, version: int, *, whole: bool) -> None:
-        """Tell the worker with that staging directory what became of a save of its state."""
+    def saved(self, directory: str, version: int, error: str) -> None:
+        """Tell the worker with that staging directory what became of a save of its state.
+
+        `error` is empty where all went well.
+        """
         for worker in self._workers.values():
             if worker.local_rank is not None and own_directory(worker.local_rank) == directory:
-                worker.send({"type": "saved", "version": version, "whole": whole})
+                worker.send({"type": "saved", "version": version, "error": error})
 
     def dump(self, number: int) -> None:
         """Have it write its stacks into its log."""

@@ -40,7 +40,7 @@ KEYLESS = (
 Report = Callable[[str, dict[str, Any]], None]
 """Called in the agent's loop with an event's name and its fields."""
 
-Saved = Callable[[str, int, bool], None]
+Saved = Callable[[str, int, str], None]
 """Called in the agent's loop when a worker's part of a save is done with: the name of the worker's
 staging directory, the version, and whether all went well."""
 
@@ -141,7 +141,7 @@ class Keeping:
         if not saving.cancelled() and saving.exception() is None:
             outcome = saving.result()
             name = staged[0].parent.name
-            self._tell_saved(name, outcome.version, outcome.error is None)
+            self._tell_saved(name, outcome.version, outcome.error or "")
 
     async def settled(self) -> Unsaved | None:
         """Wait until nothing is being saved any more; the newest save, where that has failed."""
@@ -154,6 +154,11 @@ class Keeping:
     def unsaved(self) -> Unsaved | None:
         """The newest save, where that has failed, as far as is known."""
         return self._ledger.unsaved
+
+    def part_lost(self, told: Mapping[str, Any]) -> None:
+        """A worker knows that another rank's part of a save will never be there, and why."""
+        save = told["version"], told["generation"]
+        self._writer.part_lost(*save, rank=told["rank"], reason=told["error"])
 
     def failed(self, unsaved: Unsaved) -> None:
         """A worker could not stage what was to be saved."""

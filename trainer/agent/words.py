@@ -40,6 +40,10 @@ SHAPES = {
     "staged": k.Shape(
         {"generation": k.count, "version": k.any_whole, "path": k.word}, frozenset({"path"})
     ),
+    "part_lost": k.Shape(
+        {"version": k.any_whole, "generation": k.count, "rank": k.count, "error": k.long_text},
+        frozenset({"version", "generation", "rank", "error"}),
+    ),
     "unsaved": k.Shape(
         {
             "version": k.any_whole,

@@ -172,6 +172,8 @@ class BackgroundWriter:
         self._members = _Members()
         self._failed: dict[str, dict[int, str]] = {}
         """By attempt: this process's ranks that could not write their part."""
+        self._told: dict[tuple[int, int], dict[int, str]] = {}
+        """By version and generation: ranks whose part will never be there, as they have said."""
         self._leaving = False
         self._abandoned = False
         self._closed = False
@@ -195,6 +197,16 @@ class BackgroundWriter:
         with self._changed:
             going = (self._members.going | frozenset(going)) - frozenset(nodes)
             self._members = _Members(generation, frozenset(nodes), going)
+            for save in self._saves:
+                self._look_for_losses(save)
+            self._look_at_all()
+
+    def part_lost(self, version: int, generation: int, *, rank: int, reason: str) -> None:
+        """A rank has said itself that its part of this save will never be there."""
+        with self._changed:
+            self._told.setdefault((version, generation), {})[rank] = reason
+            while len(self._told) > REMEMBERED:
+                del self._told[next(iter(self._told))]
             for save in self._saves:
                 self._look_for_losses(save)
             self._look_at_all()
@@ -333,8 +345,12 @@ class BackgroundWriter:
             self._end(save, error=f"{error}{mending(error)}")
 
     def _look_for_losses(self, save: _Save) -> None:
-        members = self._members
-        if save.pending is None or save.staged["generation"] >= members.generation:
+        members, staged = self._members, save.staged
+        if save.pending is None:
+            return
+        for rank, reason in self._told.get((staged["version"], staged["generation"]), {}).items():
+            save.pending.fails(rank, reason)
+        if staged["generation"] >= members.generation:
             return
         for node, ranks in save.staged["commit"].get("nodes", {}).items():
             if node not in members.nodes | members.going:

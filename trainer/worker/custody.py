@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,8 +69,8 @@ class Custody:
         self._saved = -1
         self._awaited: int | None = None
         """The version that was staged last to be saved, of which nothing is heard yet."""
-        self._unsaved = False
-        """Whether the last that was to be saved could not even be staged."""
+        self._unsaved = ""
+        """Why the last that was to be saved could not even be staged; empty where it was."""
         self._checkpointer = Checkpointer(
             job.checkpoint.directory or f"{seat.order.run_directory}/checkpoints",
             identity=identity,
@@ -178,7 +178,7 @@ class Custody:
         # Of what several ranks hold, only one's goes to storage, and any one's to a new rank.
         self.compare(state)
         if write:
-            self._saved, self._unsaved = state.version, False
+            self._saved, self._unsaved = state.version, ""
         try:
             self._keep(state, write=write, leaves=leaves, ends=ends)
         except CheckpointError as error:
@@ -224,7 +224,7 @@ class Custody:
             self._tell_failure(staged.version, error, write=self._writes)
 
     def _tell_unsaved(self, version: int, error: Exception) -> None:
-        self._unsaved = True
+        self._unsaved = str(error) or type(error).__name__
         url, options = self._checkpointer.place
         self._seat.say("unsaved", version=version, error=str(error), url=url, options=options)
 
@@ -257,16 +257,32 @@ class Custody:
                 self.keep(state, write=True, ends=True)
                 self.land()
             self.drain()
-            return all(self._seat.exchange.all_gather(self._is_saved()))
+            # Who commits waits for all parts: it has to be told first of those that never come.
+            parts = self._seat.exchange.all_gather("" if self._commits else self._save_error())
+            if self._commits:
+                self._tell_lost_parts(parts)
+            return not any(self._seat.exchange.all_gather(self._save_error()))
 
-    def _is_saved(self) -> bool:
-        """Whether this rank's part of the last save is in storage, once that is known."""
+    @property
+    def _commits(self) -> bool:
+        return self._seat.rank == 0
+
+    def _save_error(self) -> str:
+        """Why this rank's part of the last save is not in storage, or at rank 0 the whole is not
+        committed, once that is known; empty where it is."""
         while self._awaited is not None and not self._unsaved:
-            whole = self._seat.inbox.saves.wait(self._awaited, LOOK_SECONDS)
-            if whole is not None:
-                return whole
+            error = self._seat.inbox.saves.wait(self._awaited, LOOK_SECONDS)
+            if error is not None:
+                return error
             self._seat.check()
-        return not self._unsaved
+        return self._unsaved
+
+    def _tell_lost_parts(self, errors: Sequence[str]) -> None:
+        if self._awaited is None:
+            return
+        for rank, error in enumerate(errors):
+            if error:
+                self._seat.say("part_lost", version=self._awaited, rank=rank, error=error)
 
     def drain(self) -> None:
         """Wait until what this rank has staged is written."""

@@ -135,7 +135,7 @@ class Inbox:
                     if message.get("stop"):
                         self._stop = message["generation"], message["reason"]
                 case "saved":
-                    self.saves.heard(message["version"], whole=bool(message.get("whole")))
+                    self.saves.heard(message["version"], message["error"])
                 case "interrupt":
                     self._interrupt(message["generation"], message["reason"])
         _orphaned()

@@ -14,17 +14,19 @@ class SaveReports:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._whole: dict[int, bool] = {}
-        """By version: whether this rank's part is written, and at the committing rank committed."""
+        self._errors: dict[int, str] = {}
+        """By version: why this rank's part is not written, or at the committing rank the whole not
+        committed; empty where it is."""
 
-    def heard(self, version: int, *, whole: bool) -> None:
-        """The agent is done with that version."""
+    def heard(self, version: int, error: str) -> None:
+        """The agent is done with that version; `error` is empty where all went well."""
         with self._changed:
-            self._whole[version] = whole
+            self._errors[version] = error
             self._changed.notify_all()
 
-    def wait(self, version: int, timeout: float) -> bool | None:
-        """Whether it is saved; None where nothing is heard of it within `timeout` seconds."""
+    def wait(self, version: int, timeout: float) -> str | None:
+        """What went wrong with it, empty for nothing; None where nothing is heard of it within
+        `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: version in self._whole, timeout)
-            return self._whole.get(version)
+            self._changed.wait_for(lambda: version in self._errors, timeout)
+            return self._errors.get(version)

@@ -159,7 +159,7 @@ class Crew:
         counted = [line["step"] for line in read_lines(self.root / "metrics.jsonl")]
         assert counted == list(range(1, steps + 1))
         numbers = [e["generation"] for e in self.events("generation.begin")]
-        assert numbers == sorted(set(numbers))
+        assert numbers == sorted(set(numbers)), numbers
         assert (summary["status"], summary["steps"]) == ("completed", steps)
         assert summary["weights_sha256"] == sha256, self.story()
         assert summary["lost_steps"] <= lost_steps, self.story()

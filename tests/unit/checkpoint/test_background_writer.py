@@ -181,6 +181,22 @@ def test_a_part_of_another_node_that_can_not_be_written_ends_the_save(node: Node
     assert node.there() == []
 
 
+@pytest.mark.parametrize("told_first", [False, True])
+def test_a_rank_that_says_that_its_part_never_comes_ends_the_save(
+    node: Node, told_first: bool
+) -> None:
+    """It has no place of its own to write that to: the other node may see another disk."""
+    if told_first:
+        node.writer.part_lost(4, 1, rank=1, reason="the disk of rank 1 is full")
+    saving = node.save(4)
+    if not told_first:
+        node.writer.part_lost(4, 1, rank=1, reason="the disk of rank 1 is full")
+    assert saving.result(PATIENCE).error == "the disk of rank 1 is full"
+    again = node.save(5)
+    node.part_of_b(5)
+    assert again.result(PATIENCE).error is None
+
+
 def test_what_comes_late_of_a_failed_save_goes_before_the_next(node: Node) -> None:
     saving = node.save(1)
     attempt = node.attempt(1)
