@@ -196,7 +196,7 @@ def test_prune(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "data" / "v00000030-g00009-0000dead").mkdir()
     assert remesh("prune", directory, "--keep", 1, "--leftovers", 1e6) == 0
     assert capsys.readouterr().out.startswith("removed v00000010-")
-    assert remesh("prune", directory, "--leftovers", -1) == 0
+    assert remesh("prune", directory, "--leftovers", 0) == 0
     assert "g00009-0000dead" in capsys.readouterr().out
     assert len(list((directory / "data").iterdir())) == 1
     assert remesh("verify", directory) == 0

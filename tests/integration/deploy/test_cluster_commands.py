@@ -262,7 +262,14 @@ def test_scaling_spot_agents_goes_through_the_scale_subresource(server, job):
     assert "deployments/demo-agents/scale" in server.requests[-1]
 
 
-@pytest.mark.parametrize("nodes", [0, 1, 5])
+def test_a_job_is_scaled_to_some_node(server, job, capsys):
+    run("submit", job, "--no-follow")
+    with pytest.raises(SystemExit, match="2"):
+        run("scale", "demo", "--nodes", 0)
+    assert "a whole number from 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nodes", [1, 5])
 def test_a_job_is_not_scaled_beyond_its_bounds(server, job, nodes):
     run("submit", job, "--no-follow")
     with pytest.raises(JobError, match="runs on 2 to 4 nodes"):
