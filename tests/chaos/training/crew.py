@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,23 @@ compile: {{enabled: false}}
 class Crew:
     """`agent` starts a node; `reach` waits for a step; `check` holds the run against its promises.
 
-    `nodes` and `slots` are the job's; `flags` are added to every agent's command line.
+    `nodes` and `slots` are the job's; `flags` are added to every agent's command line, and `on`
+    makes of that line the one that is started.
     """
 
     def __init__(
-        self, launcher: Launcher, *flags: str, nodes: str = "1:2", slots: int = 2, job: str = JOB
+        self,
+        launcher: Launcher,
+        *flags: str,
+        nodes: str = "1:2",
+        slots: int = 2,
+        job: str = JOB,
+        on: Callable[[list[str]], list[str]] = list,
     ) -> None:
         self._launcher = launcher
+        self._on = on
+        self.pids: set[int] = set()
+        """Of all agents that were ever started."""
         self._flags = [f"--set=elastic.nodes={nodes}", f"--set=elastic.nproc_per_node={slots}"]
         self._flags += flags
         self.root = launcher.folder / "runs" / "crew"
@@ -60,7 +71,8 @@ class Crew:
         for node in nodes:
             command = ["run", "job.yaml", "--node", node, "--rdzv-id", "crew"]
             command += ["--rdzv-endpoint", endpoint or self.endpoint, *self._flags]
-            self.agents[node] = self._launcher.start([*REMESH, *command])
+            self.agents[node] = agent = self._launcher.start(self._on([*REMESH, *command]))
+            self.pids.add(agent.pid)
 
     def take_in(self, *nodes: str) -> None:
         """Start nodes while a run goes on, and see them in.
@@ -165,6 +177,11 @@ class Crew:
         assert summary["lost_steps"] <= lost_steps, self.story()
         self.check_nothing_is_left()
         return summary
+
+    def connections(self) -> int:
+        """How many clients the service has."""
+        established = self._service.net_connections("tcp")
+        return sum(c.status == psutil.CONN_ESTABLISHED for c in established)
 
     def check_nothing_is_left(self) -> None:
         """No process that the run began is still there."""
