@@ -33,6 +33,8 @@ from trainer.telemetry.turn import Turn
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 0.5
+OF_THE_RUN = ("generation.begin", "generation.end", "generation.stepped")
+"""Events that one agent tells for all."""
 
 
 class Record:
@@ -50,6 +52,8 @@ class Record:
         self._turn_missed = False
         """Whether the turn is to be taken still: it could not be written when it was ours."""
         self._turn = Turn(directory.agents / ".keeper", f"{node} {os.getpid()} {uuid.uuid4().hex}")
+        self._others_step = 0
+        """The last step that another agent had written when the turn was taken back from it."""
         self._events = LineFile(directory.events)
         self._metrics: LineFile | None = None
         self._ledger = Ledger()
@@ -100,7 +104,8 @@ class Record:
         number = self._generation.number if self._generation is not None else 0
         head = {"time": time.time(), "event": name}
         head |= {"generation": fields.pop("generation", number), "node": self._node, "rank": rank}
-        self._pen.write(partial(self._events.append, head | fields))
+        write = partial(self._events.append, head | fields)
+        self._pen.write(partial(self._for_all, write) if name in OF_THE_RUN else write)
         self._dirty = True
 
     def notice(self, text: str) -> None:
@@ -121,8 +126,7 @@ class Record:
                 self._pen.write(self._metrics.close)
                 self._metrics = None
             return
-        if self._metrics is None or not self._turn.ours:
-            self._take_over(begins=last is None and generation.number == self.last_generation + 1)
+        self._take_over(begins=last is None and generation.number == self.last_generation + 1)
         if last is None and generation.number == self.last_generation + 1:
             self._pen.wait()
             before = read_lines(self._directory.events)
@@ -163,17 +167,24 @@ class Record:
         self._dirty = True
 
     def _take_over(self, *, begins: bool) -> None:
-        """Go on from what is written; `begins`: this start of the run begins with it."""
-        self._pen.wait()
-        if self._metrics is not None:
-            self._metrics.close()
+        """Take the turn, and go on from what is written if another has written meanwhile.
+
+        `begins`: this start of the run begins with it.
+        """
+        had = self._metrics is not None and self._turn.ours
+        if not had:
+            self._pen.wait()
         # Taken before the lines are read: from here on nobody adds to them but we.
         try:
-            self._turn.take()
+            self._take_turn(anyway=begins)
             self._turn_missed = False
         except OSError as error:
             log.error("%s can't be written yet: %s", self._directory.root, error)
             self._turn_missed = True
+        if had:
+            return
+        if self._metrics is not None:
+            self._metrics.close()
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
         self._ledger = self._ledger.renewed(metric_lines(self._directory.metrics))
@@ -184,6 +195,10 @@ class Record:
         else:
             self._began = float(head.get("began") or self._began)
             self._earlier_seconds = float(head.get("earlier_seconds") or 0.0)
+
+    def _take_turn(self, *, anyway: bool = False) -> None:
+        number = 0 if self._generation is None else self._generation.number
+        self._turn.take(number, waits=self._orphaned, anyway=anyway)
 
     def began(self, worker: Worker) -> None:
         """A worker was given its place."""
@@ -332,10 +347,28 @@ class Record:
     def _in_turn(self, write: Callable[..., object], *arguments: object) -> None:
         """Write what has one writer, unless another agent has taken our place unheard."""
         if self._turn_missed:
-            self._turn.take()
+            self._take_turn()
             self._turn_missed = False
-        if self._turn.ours:
+        if self._is_our_turn():
             write(*arguments)
+
+    def _for_all(self, write: Callable[[], object]) -> None:
+        """Append what one agent tells for all, also where the turn can't be written."""
+        if self._turn_missed or self._is_our_turn():
+            write()
+
+    def _is_our_turn(self) -> bool:
+        if self._turn.ours:
+            return True
+        if not self._turn.regain():
+            return False
+        lines = read_lines(self._directory.metrics)
+        self._others_step = max((int(line.get("step", 0)) for line in lines), default=0)
+        return True
+
+    def _write_step(self, file: LineFile, line: Mapping[str, Any]) -> None:
+        if line["step"] > self._others_step:
+            file.append(line)
 
     def _step(self, message: Message) -> None:
         self._ledger.remember(message)
@@ -353,7 +386,7 @@ class Record:
             self._stepped = message["generation"]
             self.event("generation.stepped", generation=self._stepped, step=message["step"])
         for line in self._ledger.offer(message):
-            self._pen.write(partial(self._in_turn, self._metrics.append, line))
+            self._pen.write(partial(self._in_turn, self._write_step, self._metrics, line))
             self._progress.step(line)
 
     def _head(self, state: str) -> dict[str, Any]:

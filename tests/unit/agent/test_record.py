@@ -44,14 +44,19 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 
 def record_in(
-    directory: RunDirectory, tmp_path: Path, node: str = "a", shown: io.StringIO | None = None
+    directory: RunDirectory,
+    tmp_path: Path,
+    node: str = "a",
+    shown: io.StringIO | None = None,
+    *,
+    nodes: str = "",
 ) -> Record:
-    """The record of `node`, in a generation in which `a` comes first."""
+    """The record of `node` in a generation of `nodes`, or in one in which `a` comes first."""
     (tmp_path / "job.yaml").write_text("model: {preset: debug}\nrun: {id: r}\n")
     launch = job_launch(parse([str(tmp_path / "job.yaml")]))
     progress = Progress(shown or io.StringIO(), total_steps=3, live=False)
     record = Record(launch, directory, node, "127.0.0.1", progress)
-    record.generation(generation(1, *sorted({"a", node})))
+    record.generation(generation(1, *(nodes or sorted({"a", node}))))
     return record
 
 
@@ -124,3 +129,70 @@ def test_every_key_of_a_status_is_described(tmp_path: Path, directory: RunDirect
     described = page[page.index("## status.json") : page.index("## plans.json")]
     keys = {*status, "live", *status["agents"][0]}
     assert not [key for key in keys if f"`{key}`" not in described]
+
+
+def begun(directory: RunDirectory) -> list[int]:
+    told = read_lines(directory.events)
+    return [event["generation"] for event in told if event["event"] == "generation.begin"]
+
+
+def steps(directory: RunDirectory) -> list[int]:
+    return [line["step"] for line in read_lines(directory.metrics)]
+
+
+def test_a_node_that_is_cut_off_does_not_take_the_record_from_the_first(
+    tmp_path: Path, directory: RunDirectory
+) -> None:
+    """1. b hears no service any more, and keeps the record in case that a is lost; 2. a has gone on
+    without b, and is told of the new generation before or after that; 3. every step is written."""
+    first = record_in(directory, tmp_path, "a", nodes="ab")
+    second = record_in(directory, tmp_path, "b", nodes="ab")
+    first.heard(Speaker(), step(1))  # type: ignore[arg-type]
+    first.flush_status("running", [], force=True)
+    first._pen.wait()
+    second.orphaned()
+    second.flush_status("waiting", [], force=True)
+    second._pen.wait()
+    first.heard(Speaker(), step(2))  # type: ignore[arg-type]
+    first.generation(generation(2, "a"))
+    first.heard(Speaker(), step(3) | {"generation": 2})  # type: ignore[arg-type]
+    first.flush_status("running", [], force=True)
+    first.close()
+    second.flush_status("waiting", [], force=True)
+    second.close()
+    assert steps(directory) == [1, 2, 3]
+    status = read_json(directory.status)
+    assert status is not None
+    assert (status["generation"], status["step"]) == (2, 3)
+
+
+def test_what_another_has_written_meanwhile_is_not_written_again(
+    tmp_path: Path, directory: RunDirectory
+) -> None:
+    first = record_in(directory, tmp_path, "a", nodes="ab")
+    second = record_in(directory, tmp_path, "b", nodes="ab")
+    second.orphaned()
+    second.heard(Speaker(), step(1))  # type: ignore[arg-type]
+    second.close()
+    first.heard(Speaker(), step(1))  # type: ignore[arg-type]
+    first.heard(Speaker(), step(2))  # type: ignore[arg-type]
+    first.close()
+    assert steps(directory) == [1, 2]
+
+
+def test_who_was_stopped_tells_of_no_generation_that_is_over(
+    tmp_path: Path, directory: RunDirectory
+) -> None:
+    """a goes on with words in its ears that the others have long forgotten."""
+    first = record_in(directory, tmp_path, "a", nodes="ab")
+    second = record_in(directory, tmp_path, "b", nodes="ab")
+    first.generation(generation(2, "a", "b"))
+    second.generation(generation(2, "a", "b"))
+    second.generation(generation(4, "b"))
+    second._pen.wait()
+    first.generation(generation(3, "a", "b"))
+    first.heard(Speaker(), step(5) | {"generation": 3})  # type: ignore[arg-type]
+    first.close()
+    second.close()
+    assert begun(directory) == [1, 2, 4]
+    assert steps(directory) == []
