@@ -29,7 +29,7 @@ from rendezvous.session.events import (
     Spare,
 )
 from trainer.agent import actions as act
-from trainer.agent import facts
+from trainer.agent import facts, shortage
 from trainer.agent.actions import Action
 from trainer.agent.attendance import Attendance
 from trainer.agent.facts import Fact
@@ -101,6 +101,7 @@ class Agent:
             directory,
             ended=self._worker_ended,
             heard=self._worker_said,
+            not_started=self._not_started,
             failed=self._broke,
         )
         self._keeping: Keeping | None = None
@@ -353,6 +354,13 @@ class Agent:
 
     # Doing
 
+    def _not_started(self, process: int, error: OSError) -> None:
+        """It is taken for one that has ended."""
+        said = shortage.told(error)
+        self._record.event("worker.not_started", reason=said)
+        exited = facts.Exited(process, Exit(1, None), said)
+        call_later(shortage.PAUSE_SECONDS, self._inbox.put, exited, failed=self._broke)
+
     async def _on_generation(self, generation: Generation) -> None:
         self._waiting.over()
         if self._foresight is not None:
@@ -380,7 +388,8 @@ class Agent:
                     worker = self._hands.enter(
                         process, local_rank, generation, self._name.name, socket
                     )
-                    self._record.began(worker)
+                    if worker is not None:
+                        self._record.began(worker)
                 case act.Interrupt(process, generation_number, reason, number):
                     self._hands.interrupt(process, generation_number, reason, number)
                 case act.Boundary(process, generation_number, reason, save, stop):

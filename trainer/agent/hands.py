@@ -37,13 +37,16 @@ class Hands:
         *,
         ended: Callable[[Worker, Exit], None],
         heard: Callable[[Worker, Message], None],
+        not_started: Callable[[int, OSError], None],
         failed: Failed,
     ) -> None:
-        """`failed`: what follows where a worker can't be heard any more."""
+        """`failed`: what follows where a worker can't be heard any more; `not_started`: where one
+        could not be started, for want of descriptors, memory or processes."""
         self._launch = launch
         self._directory = directory
         self._ended = ended
         self._heard = heard
+        self._not_started = not_started
         self._failed = failed
         self._workers: dict[int, Worker] = {}
         self._console = ConsoleWriter(console())
@@ -62,6 +65,12 @@ class Hands:
 
     def spawn(self, number: int, *, standby: bool) -> None:
         """Start a loop worker that has no place yet."""
+        try:
+            self._spawn(number, standby=standby)
+        except OSError as error:
+            self._not_started(number, error)
+
+    def _spawn(self, number: int, *, standby: bool) -> None:
         kind = self._launch.workers
         assert isinstance(kind, Loop)
         env = {"OMP_NUM_THREADS": "1"} if self._launch.slots > 1 else {}
@@ -99,13 +108,20 @@ class Hands:
         generation: Generation,
         node: str,
         store: StoreSocket | None,
-    ) -> Worker:
-        """Give a worker its place; `store` is the socket when it hosts the generation's store."""
+    ) -> Worker | None:
+        """Give a worker its place; `store` is the socket when it hosts the generation's store.
+
+        None where it had to be started first, and could not.
+        """
         place = _position(generation, node, local_rank)
         log = self._directory.log(generation.number, place.rank)
         error_file = Path(self._errors.name, f"g{generation.number}-rank{place.rank}.json")
         if isinstance(self._launch.workers, Script):
-            worker = self._start_script(self._launch.workers, number, place, error_file, store)
+            try:
+                worker = self._start_script(self._launch.workers, number, place, error_file, store)
+            except OSError as error:
+                self._not_started(number, error)
+                return None
         else:
             worker = self._workers[number]
         worker.state = "entering" if isinstance(self._launch.workers, Loop) else "running"

@@ -54,7 +54,7 @@ class Pump:
         prefix: str = "",
     ) -> None:
         """`shown` streams reach the console, those in `prefixed` line by line behind `prefix`;
-        `separate` streams also get a file of their own beside the log."""
+        `separate` streams also get a file of their own beside the log. Raises OSError."""
         self._console = console
         self._shown = shown
         self._prefixed = prefixed
@@ -72,9 +72,19 @@ class Pump:
         self._failed: Failed = logged
         """What follows where the output can't be read, as `start` was told."""
         self.child_ends: dict[Stream, int] = {}
-        for stream in (Stream.OUT, Stream.ERR):
-            self._pipes[stream], self.child_ends[stream] = os.pipe()
-            os.set_blocking(self._pipes[stream], False)
+        try:
+            for stream in (Stream.OUT, Stream.ERR):
+                self._pipes[stream], self.child_ends[stream] = os.pipe()
+                os.set_blocking(self._pipes[stream], False)
+        except OSError:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Close the pipes of a process that could not be started."""
+        for descriptor in (*self._pipes.values(), *self.child_ends.values()):
+            os.close(descriptor)
+        self._pipes, self.child_ends = {}, {}
 
     def start(self, failed: Failed) -> None:
         """Close the child's ends (it has them now) and read in the running loop."""

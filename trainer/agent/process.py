@@ -107,7 +107,13 @@ class Process:
                 umask=_WORKERS_UMASK,
             )
         self.pid = self._child.pid
-        self._descriptor = os.pidfd_open(self.pid)
+        try:
+            self._descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            # It can't be watched, and is no use to anybody.
+            self._child.kill()
+            self._child.wait()
+            raise
 
     def watch(self, ended: Callable[[Exit], None], *, failed: Failed) -> None:
         """Call `ended` once in the running loop when the process has ended.

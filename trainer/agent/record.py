@@ -362,7 +362,7 @@ class Record:
             return True
         if not self._turn.regain():
             return False
-        lines = read_lines(self._directory.metrics)
+        lines = metric_lines(self._directory.metrics)
         self._others_step = max((int(line.get("step", 0)) for line in lines), default=0)
         return True
 

@@ -67,19 +67,24 @@ class Worker:
         self._outbox: Outbox | None = None
         theirs: socket.socket | None = None
         env = dict(env)
-        if heard is not None:
-            self._channel, theirs = socket.socketpair()
-            self._channel.setblocking(False)
-            self._outbox = Outbox(self._channel)
-            env[CHANNEL_VARIABLE] = str(theirs.fileno())
-        self.process = Process(
-            argv,
-            env,
-            stdout=pump.child_ends[Stream.OUT],
-            stderr=pump.child_ends[Stream.ERR],
-            channel=theirs,
-            leaves=leaves,
-        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(pump.discard)
+            if heard is not None:
+                self._channel, theirs = socket.socketpair()
+                undo.callback(theirs.close)
+                undo.callback(self._channel.close)
+                self._channel.setblocking(False)
+                self._outbox = Outbox(self._channel)
+                env[CHANNEL_VARIABLE] = str(theirs.fileno())
+            self.process = Process(
+                argv,
+                env,
+                stdout=pump.child_ends[Stream.OUT],
+                stderr=pump.child_ends[Stream.ERR],
+                channel=theirs,
+                leaves=leaves,
+            )
+            undo.pop_all()
         if theirs is not None:
             theirs.close()
         if self._channel is not None:

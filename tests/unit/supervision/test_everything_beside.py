@@ -117,6 +117,7 @@ BESIDE = {
         "start_task {}",
     ],
     "trainer/agent/agent.py": [
+        "call_later self._inbox.put",
         "call_later self._worker_gone",
         "guarded a signal",
         "start_task hurry",
