@@ -11,6 +11,10 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from .outside.echo import shown
+
+PORT_DIGITS = 5
+"""Of the largest port: more are not worth reading."""
 Place = tuple[int, tuple[Any, ...]]
 """A family of addresses, and one of them as `socket.bind` takes it."""
 
@@ -18,8 +22,8 @@ Place = tuple[int, tuple[Any, ...]]
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port`. Raises ValueError for anything else."""
     host, separator, port = endpoint.rpartition(":")
-    if not separator or not (port.isascii() and port.isdigit()):
-        raise ValueError(f"{endpoint!r} is not host:port")
+    if not separator or not (port.isascii() and port.isdigit() and len(port) <= PORT_DIGITS):
+        raise ValueError(f"{shown(endpoint)} is not host:port")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

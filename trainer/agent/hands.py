@@ -53,7 +53,7 @@ class Hands:
         self._leaves = {signal.SIGTERM, signal.SIGINT, *launch.signals}
         self._warden = Warden(self._leaves)
         self._show_all = bool(os.environ.get(SHOW_VARIABLE))
-        self._errors = tempfile.TemporaryDirectory(prefix="remesh-")
+        self._errors = tempfile.TemporaryDirectory(prefix="remesh-", ignore_cleanup_errors=True)
         self.staging: Path | None = None
 
     def workers(self) -> Iterable[Worker]:

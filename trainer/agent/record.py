@@ -171,11 +171,12 @@ class Record:
 
         `begins`: this start of the run begins with it.
         """
-        had = self._metrics is not None and self._turn.ours
-        if not had:
-            self._pen.wait()
+        had = self._metrics is not None
         # Taken before the lines are read: from here on nobody adds to them but we.
         try:
+            had = had and self._turn.ours
+            if not had:
+                self._pen.wait()
             self._take_turn(anyway=begins)
             self._turn_missed = False
         except OSError as error:
@@ -187,7 +188,10 @@ class Record:
             self._metrics.close()
         self._metrics = LineFile(self._directory.metrics)
         lost = self._ledger.lost_steps
-        self._ledger = self._ledger.renewed(metric_lines(self._directory.metrics))
+        try:
+            self._ledger = self._ledger.renewed(metric_lines(self._directory.metrics))
+        except ValueError as error:
+            log.error("%s; the record goes on from what this agent knows", error)
         head = read_json(self._directory.status, HEAD) or {}
         self._ledger.lost_steps = max(lost, int(head.get("lost_steps") or 0))
         if begins:

@@ -127,16 +127,16 @@ def _endpoint(word: str) -> str:
     try:
         host, port = split_endpoint(word if ":" in word else f"{word}:{DEFAULT_PORT}")
     except ValueError:
-        raise JobError(f"--rdzv-endpoint: {word!r} is not HOST:PORT") from None
+        raise JobError(f"--rdzv-endpoint: {shown(word)} is not HOST:PORT") from None
     if port == 0:
         raise JobError(
-            f"--rdzv-endpoint: {word!r}: port 0 is where nobody can be met; give the port of "
+            f"--rdzv-endpoint: {shown(word)}: port 0 is where nobody can be met; give the port of "
             "`remesh rendezvous serve`, or for one node --nnodes 1 --rdzv-backend c10d, as to "
             "torchrun, or no endpoint at all"
         )
     if not host or port > 65535 or (":" in host and not is_address(host)):
         raise JobError(
-            f"--rdzv-endpoint: {word!r} is not HOST:PORT (an IPv6 address is [ADDRESS]:PORT)"
+            f"--rdzv-endpoint: {shown(word)} is not HOST:PORT (an IPv6 address is [ADDRESS]:PORT)"
         )
     return join_endpoint(host, port)
 
