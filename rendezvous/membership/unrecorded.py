@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rendezvous.bounds import MAX_CLAIM
 from rendezvous.membership.effects import Warn
 from rendezvous.membership.events import Join
 from rendezvous.membership.job import Job, Phase, Unrecorded
@@ -20,10 +21,12 @@ from rendezvous.membership.job import Job, Phase, Unrecorded
 def overtake(job: Job, event: Join) -> None:
     """If the node has heard of a generation above the record's, it is believed.
 
-    But a job that has completed stays completed, whoever says what.
+    But a job that has completed stays completed, whoever says what; and nobody is believed who
+    would leave no numbers for the generations to come.
     """
     ended = job.known.ended
-    if event.generation <= job.number or (ended is not None and ended.status == "completed"):
+    completed = ended is not None and ended.status == "completed"
+    if completed or not job.number < event.generation <= MAX_CLAIM:
         return
     first = Unrecorded(
         number=event.generation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rendezvous.bounds import MAX_CLAIM
 from rendezvous.membership import (
     EndJob,
     Finished,
@@ -257,3 +258,15 @@ def test_an_earlier_start_of_the_job_overtakes_nothing():
     story.join("c", earlier=9)
     assert story.saw(Warn) == []
     assert story.number == 1
+
+
+@pytest.mark.parametrize(("number", "believed"), [(MAX_CLAIM, True), (MAX_CLAIM + 1, False)])
+def test_a_member_that_leaves_no_numbers_for_what_comes_is_not_believed(
+    number: int, believed: bool
+) -> None:
+    story, record = _three_generations("a", "b")
+    _restored(story, record, number, "a")
+    assert bool(story.saw(Warn)) == believed
+    story.join("b", generation=number)
+    story.after(GRACE + 0.1)
+    assert story.number == (number + 1 if believed else record.generation.number)
