@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MIRROR_LABEL = "remesh.mirror"
 SHARED_MEMORY = Path("/dev/shm")
+NO_REASON = "no reason is known"
+"""Of a save that failed without a word: an empty text would mean that it did not."""
 KEYLESS = (
     "the rendezvous service gives generations no secret, as it is older than this agent, and there "
     "is no token: no mirrors are sent; bring the service up to date, or give it and the agents a "
@@ -141,7 +143,8 @@ class Keeping:
         if not saving.cancelled() and saving.exception() is None:
             outcome = saving.result()
             name = staged[0].parent.name
-            self._tell_saved(name, outcome.version, outcome.error or "")
+            error = "" if outcome.error is None else outcome.error or NO_REASON
+            self._tell_saved(name, outcome.version, error)
 
     async def settled(self) -> Unsaved | None:
         """Wait until nothing is being saved any more; the newest save, where that has failed."""

@@ -261,7 +261,7 @@ class Custody:
             parts = self._seat.exchange.all_gather("" if self._commits else self._save_error())
             if self._commits:
                 self._tell_lost_parts(parts)
-            return not any(self._seat.exchange.all_gather(self._save_error()))
+            return not any(self._seat.exchange.all_gather(bool(self._save_error())))
 
     @property
     def _commits(self) -> bool:

@@ -15,6 +15,7 @@ from rendezvous.generation import Generation, Member
 from trainer.agent import keeping as module
 from trainer.agent.keeping import Keeping
 from trainer.checkpoint import Checkpointer
+from trainer.checkpoint import writer as writer_module
 from trainer.checkpoint.staging import own_directory
 
 ALONE = Generation(
@@ -107,6 +108,33 @@ async def test_a_generation_without_a_node_ends_the_saves_that_wait_for_it(
     unsaved = await keeping.settled()
     assert unsaved is not None
     assert (unsaved.version, unsaved.error) == (2, "no part came from rank 1")
+    await asyncio.to_thread(keeping.close)
+
+
+@pytest.mark.parametrize("error", ["", "the disk is full"])
+async def test_a_save_that_failed_is_told_as_failed_also_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """An error of the file system may have no text, and an empty one would mean that none was."""
+    told: list[tuple[int, str]] = []
+
+    def fail(*_: object) -> None:
+        raise OSError(error)
+
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(writer_module, "write", fail)
+    keeping = Keeping(
+        "a",
+        None,
+        topology=None,
+        report=lambda *_: None,
+        saved=lambda _name, *save: told.append(save),
+    )
+    staged = worker_of(keeping, tmp_path).stage(1, {"w": torch.ones(8)}, {})
+    assert staged is not None
+    keeping.staged(staged.wait(), ALONE)
+    await keeping.settled()
+    assert told == [(1, error or module.NO_REASON)]
     await asyncio.to_thread(keeping.close)
 
 
