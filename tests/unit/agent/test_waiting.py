@@ -23,6 +23,12 @@ class Told:
     def event(self, _name: str, **_fields: Any) -> None:
         pass
 
+    async def until(self, count: int) -> None:
+        """So many notices are there."""
+        async with asyncio.timeout(60):
+            while len(self.notices) < count:
+                await asyncio.sleep(0)
+
 
 def failed(error: Exception) -> None:
     raise error
@@ -35,9 +41,9 @@ async def test_a_service_that_says_no_is_not_out_of_reach(monkeypatch: pytest.Mo
     waiting = Waiting(cast("Any", told), ["h:1"], quiet=lambda: False, failed=failed)
     waiting.not_taken_in("node same attends already")
     waiting.service_lost(met=False, trains=False)
-    await asyncio.sleep(0.01)
+    await told.until(1)
     assert told.notices == ["not taken in yet: node same attends already"]
     waiting.service_back()
     waiting.service_lost(met=False, trains=False)
-    await asyncio.sleep(0.01)
+    await told.until(2)
     assert told.notices[1:] == ["no rendezvous service answers at h:1 yet; trying on"]
