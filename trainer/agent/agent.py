@@ -16,23 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rendezvous.generation import Generation
-from rendezvous.session.events import (
-    Disconnected,
-    DrainAsked,
-    DrainDone,
-    GenerationBegan,
-    JobEnded,
-    LeaveAtBoundary,
-    Reconnected,
-    Refused,
-    SessionEvent,
-    Spare,
-)
 from trainer.agent import actions as act
 from trainer.agent import facts, shortage
 from trainer.agent.actions import Action
 from trainer.agent.attendance import Attendance
-from trainer.agent.facts import Fact
 from trainer.agent.failure import Failure
 from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
@@ -59,6 +46,7 @@ from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
+from trainer.agent.session_facts import fact_of_event
 from trainer.agent.state import AgentState
 from trainer.agent.waiting import Waiting
 from trainer.agent.worker import Worker
@@ -203,38 +191,10 @@ class Agent:
 
     async def _hear(self) -> None:
         async for event in self._attendance.events(self._record.last_generation):
-            fact = self._translate(event)
+            trains = self._state.inside_generation
+            fact = fact_of_event(event, self._record, self._waiting, trains=trains)
             if fact is not None:
                 self._inbox.put(fact)
-
-    def _translate(self, event: SessionEvent) -> Fact | None:
-        match event:
-            case GenerationBegan(generation):
-                return facts.Began(generation)
-            case LeaveAtBoundary(generation, reason, going):
-                return facts.BoundaryAsked(generation, reason, going)
-            case JobEnded(status, reason):
-                return facts.Ended(status, reason)
-            case DrainAsked(reason, grace):
-                self._record.event("node.drain", reason=reason)
-                return facts.DrainAsked(reason, grace)
-            case DrainDone(_reason, handed_over):
-                return facts.DrainDone(handed_over)
-            case Refused(reason, retryable):
-                if not retryable:
-                    return facts.TurnedAway(reason)
-                self._waiting.not_taken_in(reason)
-            case Spare(reason, generation):
-                self._record.event("node.spare", reason=reason)
-                self._waiting.wait_for(f"waiting: {reason}")
-                return facts.Reserved(generation, reason)
-            case Disconnected(_, met):
-                self._waiting.service_lost(met=met, trains=self._state.inside_generation)
-                return facts.ServiceLost()
-            case Reconnected():
-                self._waiting.service_back()
-                return facts.ServiceBack()
-        return None
 
     def _signalled(self, number: int, at: float) -> None:
         name = signal_name(number)
