@@ -13,6 +13,7 @@ from rendezvous.membership import JobSpec
 from rendezvous.security import Security
 from rendezvous.session import NodeIdentity, Session, SessionEvent
 from trainer.agent import actions as act
+from trainer.agent import shortage
 from trainer.agent.actions import Action
 from trainer.agent.endpoint import StoreSocket, address_towards
 from trainer.agent.launch import Launch, Loop, Script
@@ -167,7 +168,7 @@ class Attendance:
         try:
             return StoreSocket(self.host, listen=listen)
         except OSError as error:
+            mend = shortage.mend(error) or "give an address of this machine with --local-addr"
             raise JobError(
-                f"no port can be opened on {self.host} ({error.strerror}); "
-                "give an address of this machine with --local-addr"
+                f"no port can be opened on {self.host} ({error.strerror}); {mend}"
             ) from error

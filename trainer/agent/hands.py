@@ -204,9 +204,10 @@ class Hands:
             worker.send({"type": "exit"})
 
     def close(self) -> None:
-        """Kill whatever is left and stop writing to the console."""
+        """Kill whatever is left, without a word of its end, and stop writing to the console."""
         for worker in self._workers.values():
             worker.kill()
+        self._workers.clear()
         self._console.close()
         self._warden.close()
         self._errors.cleanup()
@@ -263,8 +264,10 @@ class Hands:
         self._warden.add(worker.pid)
 
     def _finish(self, worker: Worker, how: Exit) -> None:
+        if self._workers.pop(worker.number, None) is None:
+            # Killed by `close`: it may be reaped when nobody is there any more to be told.
+            return
         self._warden.remove(worker.pid)
-        self._workers.pop(worker.number, None)
         self._ended(worker, how)
 
 

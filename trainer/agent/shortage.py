@@ -1,4 +1,4 @@
-"""A process that can't be started for want of descriptors, memory or processes. Pure."""
+"""What can't be started or opened for want of descriptors, memory or processes. Pure."""
 
 from __future__ import annotations
 
@@ -19,5 +19,10 @@ _MENDS = {
 def told(error: OSError) -> str:
     """The reason in words, and what mends it where that is known."""
     why = os.strerror(error.errno) if error.errno else str(error)
-    mend = _MENDS.get(error.errno or 0, "")
-    return f"it can't be started: {why}" + (f"; {mend}" if mend else "")
+    known = mend(error)
+    return f"it can't be started: {why}" + (f"; {known}" if known else "")
+
+
+def mend(error: OSError) -> str:
+    """What mends it; empty where it is no shortage."""
+    return _MENDS.get(error.errno or 0, "")

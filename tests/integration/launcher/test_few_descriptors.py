@@ -25,3 +25,4 @@ def test_an_agent_that_can_open_nothing_ends_with_the_reason(launcher: Launcher)
     assert ended.code in (1, 2), ended.err
     assert "Traceback" not in ended.err
     assert "Too many open files" in ended.err.splitlines()[-1]
+    assert "ulimit -n" in ended.err.splitlines()[-1]
