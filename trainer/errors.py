@@ -8,6 +8,7 @@ RemeshError
 ├── ContactLost            a collective was cut; what it returned is nobody's word
 ├── CheckpointError        a checkpoint can't be written or read
 │   └── CheckpointDamaged  a file of it is missing, cut short or altered
+├── NoPort                 a node has no port to serve a generation's store on
 ├── ClusterError           a Kubernetes cluster does not do what was asked
 │   ├── ClusterRefused     its API server says no
 │   ├── ClusterConflict    another manager holds the fields
@@ -58,6 +59,10 @@ class CheckpointError(RemeshError):
 
 class CheckpointDamaged(CheckpointError):
     """A file of a checkpoint is missing, cut short or altered; the message names it."""
+
+
+class NoPort(RemeshError):
+    """No port can be opened; the message says why, and what mends it."""
 
 
 class ClusterError(RemeshError):

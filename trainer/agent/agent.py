@@ -20,7 +20,7 @@ from trainer.agent import actions as act
 from trainer.agent import facts, shortage
 from trainer.agent.actions import Action
 from trainer.agent.attendance import Attendance
-from trainer.agent.failure import Failure
+from trainer.agent.failure import Failure, headline
 from trainer.agent.foresight import Foresight
 from trainer.agent.hands import Hands
 from trainer.agent.hearing import fact_of
@@ -52,7 +52,7 @@ from trainer.agent.waiting import Waiting
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.checkpoint.unsaved import Unsaved, account
-from trainer.errors import JobError
+from trainer.errors import JobError, NoPort
 from trainer.signals import LISTENER, signal_name
 from trainer.supervision import awaited, call_later, guarded, start_task
 from trainer.telemetry import Progress, RunDirectory
@@ -164,7 +164,10 @@ class Agent:
         fact = await self._inbox.get(min(wait, STATUS_TICK_SECONDS))
         now = time.monotonic()
         if isinstance(fact, facts.Began) and self._state.begins(fact.generation):
-            await self._on_generation(fact.generation)
+            try:
+                await self._on_generation(fact.generation)
+            except NoPort as error:
+                fact = facts.NodeBroke(f"node {self._name.name} can't go on: {error}")
         if isinstance(fact, facts.BoundaryAsked) and self._keeping is not None:
             self._keeping.without(fact.going, self._state.generation)
         await self._carry_out(self._state.step(fact, now))
@@ -310,6 +313,8 @@ class Agent:
             if self._failures and self._failures[-1].generation != failure.generation:
                 self._failures.clear()
             self._failures.append(failure)
+        if failure is not None and not worker.talks:
+            said = headline(failure.message)
         self._inbox.put(facts.Exited(worker.number, how, said, error))
 
     # Doing

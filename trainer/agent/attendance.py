@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -18,10 +20,15 @@ from trainer.agent.actions import Action
 from trainer.agent.endpoint import StoreSocket, address_towards
 from trainer.agent.launch import Launch, Loop, Script
 from trainer.agent.process import SIGNAL_EXIT_BASE
-from trainer.errors import JobError
+from trainer.errors import JobError, NoPort
 
 LOOPBACK = "127.0.0.1"
 ALONE_PATIENCE = 60.0
+OPEN_SECONDS = 5.0
+"""How long a node of a run tries to open a port before it gives itself up: a shortage of
+descriptors passes with whatever has taken them, or stays."""
+PAUSE_SECONDS = 0.2
+"""Between two tries."""
 
 
 class Attendance:
@@ -40,7 +47,10 @@ class Attendance:
         self.host = launch.local_address or (
             address_towards(endpoints[0]) if endpoints else LOOPBACK
         )
-        self._next = self._open()
+        try:
+            self._next = self._open()
+        except NoPort as error:
+            raise JobError(str(error)) from error
         self._used: dict[int, StoreSocket] = {}
         self._stack = AsyncExitStack()
         self._session: Session | None = None
@@ -104,12 +114,16 @@ class Attendance:
             yield event
 
     async def began(self, generation: Generation) -> None:
-        """Keep the socket this generation uses, and open the next one."""
+        """Keep the socket this generation uses, and open the next one.
+
+        Raises NoPort where none can be opened for OPEN_SECONDS: this node could be asked to serve
+        the store of the generation to come.
+        """
         for number in [n for n in self._used if n < generation.number]:
             self._used.pop(number).release()
         if generation.store_endpoint == self._next.endpoint:
             self._used[generation.number] = self._next
-            self._next = self._open()
+            self._next = await self._open_in_time()
         if self._session is not None:
             await self._session.listening(generation.number, store_endpoint=self._next.endpoint)
 
@@ -163,12 +177,22 @@ class Attendance:
         if self._session is not None:
             await self._session.leave(reason)
 
+    async def _open_in_time(self) -> StoreSocket:
+        deadline = time.monotonic() + OPEN_SECONDS
+        while True:
+            try:
+                return self._open()
+            except NoPort as error:
+                if time.monotonic() >= deadline:
+                    raise NoPort(f"{error}; tried for {OPEN_SECONDS:g} s") from error
+            await asyncio.sleep(PAUSE_SECONDS)
+
     def _open(self) -> StoreSocket:
         listen = isinstance(self._launch.workers, Loop)
         try:
             return StoreSocket(self.host, listen=listen)
         except OSError as error:
             mend = shortage.mend(error) or "give an address of this machine with --local-addr"
-            raise JobError(
+            raise NoPort(
                 f"no port can be opened on {self.host} ({error.strerror}); {mend}"
             ) from error

@@ -9,6 +9,7 @@ torchrun. A shell has a handler only for its own sake: what it runs does the wor
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ def audience(group: Mapping[int, Relative], number: int) -> set[int]:
 
 
 def relatives(group: int) -> dict[int, Relative]:
-    """The processes of a group, by pid, as they are just now; without those that have ended."""
+    """The processes of a group, by pid, as they are just now; without those that have ended.
+
+    Raises OSError where there is no descriptor to look at them.
+    """
     found = {}
     for pid in _pids():
         try:
@@ -54,7 +58,9 @@ def relatives(group: int) -> dict[int, Relative]:
             if int(its_group) != group or state in "ZX":
                 continue
             fields = dict(line.split(":", 1) for line in _read(pid, "status").splitlines())
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             continue  # it has just ended
         found[pid] = Relative(
             parent=int(parent),

@@ -48,6 +48,13 @@ class TurnedAway:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeBroke:
+    """This node can take no part any more, whatever the job does."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """This node has to go within `grace` seconds; `signal` is what told us, if one did."""
 
@@ -182,8 +189,9 @@ class Broke:
 class Exited:
     """A worker's process has ended.
 
-    `said`: the line with which it ended, where it never was ready. `error`: the fingerprint of
-    that (see trainer/fingerprint.py), empty where it may go better the next time.
+    `said`: the line with which it ended, where it never was ready, or is a script that left one.
+    `error`: the fingerprint of that (see trainer/fingerprint.py), empty where it may go better the
+    next time.
     """
 
     process: int
@@ -203,6 +211,7 @@ Fact = (
     | Reserved
     | Ended
     | TurnedAway
+    | NodeBroke
     | DrainAsked
     | DrainDone
     | ServiceLost

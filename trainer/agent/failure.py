@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.agent.process import Exit
+from trainer.fingerprint import MAX_LENGTH
 
 LAST_LINES = 20
 
@@ -51,6 +52,12 @@ def read_error_file(path: Path) -> tuple[str, str, float] | None:
         return None
     extra = message.get("extraInfo") or {}
     return str(message.get("message", "")), str(extra.get("py_callstack", "")), written_at
+
+
+def headline(message: str) -> str:
+    """The first line of what was said of a failure, as a cause in one line; it may be empty."""
+    lines = message.strip().splitlines()
+    return lines[0][:MAX_LENGTH] if lines else ""
 
 
 def first(failures: Sequence[Failure]) -> Failure | None:

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
 COMMAND_NOT_FOUND = 127
+ERROR_FILE_VARIABLE = "TORCHELASTIC_ERROR_FILE"
+"""Where a script's error is read from; a loop's is in its output."""
+MENDS = {
+    errno.ENOENT: "it is not there, or what its first line (#!) names is not",
+    errno.EACCES: "make it executable (chmod +x), on a file system that is not mounted noexec",
+    errno.ENOEXEC: "give it a first line such as #!/bin/sh, or a program built for this machine",
+}
+
+
+def leave_word(path: str, told: str) -> None:
+    """In the form in which torch's scripts leave theirs. Raises OSError."""
+    # Loaded by those only that need it: each rank's start comes through here.
+    import json
+    from pathlib import Path
+
+    Path(path).write_text(json.dumps({"message": told}), encoding="utf-8")
 
 
 def main() -> None:
@@ -32,8 +49,12 @@ def main() -> None:
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        sys.stderr.write(f"remesh: {command[0]} can't be run: {error.strerror}\n")
+        mend = MENDS.get(error.errno or 0, "")
+        told = f"{command[0]} can't be run: {error.strerror}{f'; {mend}' if mend else ''}"
+        sys.stderr.write(f"remesh: {told}\n")
         sys.stderr.flush()
+        with contextlib.suppress(KeyError, OSError):
+            leave_word(os.environ[ERROR_FILE_VARIABLE], told)
         os._exit(COMMAND_NOT_FOUND)
 
 

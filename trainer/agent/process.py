@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from trainer.agent import leash, warden
 from trainer.agent.audience import audience, relatives
 from trainer.signals import SIGNALS_VARIABLE, signal_name, withheld
 from trainer.supervision import Failed, guarded
+
+log = logging.getLogger(__name__)
 
 AGENT_VARIABLE = "REMESH_AGENT"
 AGENT_NICE = -10
@@ -135,7 +138,12 @@ class Process:
         """Signal those of its group that are to hear it; see trainer/agent/audience.py."""
         if self._child.returncode is not None:
             return
-        group = relatives(self.pid)
+        try:
+            group = relatives(self.pid)
+        except OSError as error:
+            # They can't be told apart without a descriptor to look at them: all of them hear it.
+            log.warning("the processes of %d can't be looked at: %s", self.pid, error)
+            group = {}
         hears = audience(group, number)
         if hears == group.keys():
             self.signal_group(number)

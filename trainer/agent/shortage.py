@@ -12,6 +12,7 @@ _MENDS = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine has no open files left (fs.file-max)",
     errno.EAGAIN: "raise the limit of processes (ulimit -u, or the container's)",
+    errno.E2BIG: "its arguments or environment variables are too long: put what they say in a file",
     errno.ENOMEM: "there is no memory left on this machine",
 }
 

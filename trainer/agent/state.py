@@ -67,6 +67,8 @@ class AgentState(Orders):
             case facts.TurnedAway(reason):
                 code = EXIT_USAGE if self.generation is None else EXIT_FAILED
                 self._end(code, "failed", reason, now)
+            case facts.NodeBroke(reason):
+                self._end(EXIT_FAILED, "failed", reason, now)
             case facts.DrainAsked():
                 self._on_drain(fact, now)
             case facts.DrainDone():
@@ -204,6 +206,7 @@ class AgentState(Orders):
             return
         stage, number = slot.stage, slot.generation
         slot.process = 0
+        slot.message = slot.message or exited.said
         self._standbys.came_to(slot.step)
         self._vacate(slot, Stage.EMPTY)
         if self._ending is not None:

@@ -17,6 +17,7 @@ from trainer.channel import REHEARSAL_VARIABLE
 from trainer.command import options
 from trainer.command.earlier_run import earlier_run, new_run_id
 from trainer.command.script_launch import (
+    check_program,
     console,
     labels,
     membership,
@@ -151,6 +152,7 @@ def _workers(job: Job, slots: int, root: Path) -> Script | Loop:
         argv = (sys.executable, "-u", "-m", entry.module)
     else:
         assert entry.command is not None
+        check_program(entry.command, {**os.environ, **entry.env}.get("PATH"))
         argv = (entry.command,)
     argv = (*argv, *entry.args)
     if entry.elastic:

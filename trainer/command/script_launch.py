@@ -143,8 +143,7 @@ def script_entry(parsed: argparse.Namespace) -> dict[str, object]:
     if parsed.module:
         return {"module": target, "args": args}
     if parsed.no_python:
-        if shutil.which(target) is None:
-            raise JobError(f"{target}: no such program; give its path or a name that is in PATH")
+        check_program(target, os.environ.get("PATH"))
         return {"command": target, "args": args}
     path = Path(target)
     if not path.exists():
@@ -156,6 +155,15 @@ def script_entry(parsed: argparse.Namespace) -> dict[str, object]:
     if parsed.run_path and not path.is_absolute():
         raise JobError(f"--run-path needs an absolute path, {target} is relative")
     return {"script": str(path.absolute()), "args": args}
+
+
+def check_program(command: str, path: str | None) -> None:
+    """Raises JobError where there is nothing of that name to be run; `path` is its PATH."""
+    if shutil.which(command, path=path) is not None:
+        return
+    if Path(command).is_file() and os.sep in command:
+        raise JobError(f"{command} is not executable; chmod +x {command}")
+    raise JobError(f"{command}: no such program; give its path or a name that is in PATH")
 
 
 def _argv(parsed: argparse.Namespace) -> tuple[str, ...]:

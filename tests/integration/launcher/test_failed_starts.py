@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.integration.launcher.launching import ROOT, Ended, Launcher
@@ -79,6 +80,29 @@ def test_a_script_that_never_calls_elastic_is_told_so_in_one_line(launcher: Laun
     assert ended.code == 2
     (told,) = (line for line in ended.err.splitlines() if line.startswith("remesh: failed: "))
     assert told.startswith("remesh: failed: the script ended and has not called trainer.elastic; ")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "#!/no/such/shell\n",
+            "No such file or directory; it is not there, or what its",
+        ),
+        ("no program", "Exec format error; give it a first line such as #!/bin/sh"),
+    ],
+)
+def test_a_program_that_can_not_be_run_is_named_in_the_last_line(
+    launcher: Launcher, content: str, words: str
+) -> None:
+    program = launcher.folder / "program"
+    program.write_text(content)
+    program.chmod(0o755)
+    ended = launcher.remesh("--no-python", "./program")
+    assert ended.code == 1
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("remesh: failed: ")
+    assert f"exit code 127: ./program can't be run: {words}" in last
 
 
 LOOP = """

@@ -78,6 +78,20 @@ def test_a_refused_node_ends_with_2_and_without_a_word() -> None:
     assert story.did(act.Depart) == [act.Depart(2, "failed", "another job", whole=True)]
 
 
+def test_a_node_that_can_take_no_part_any_more_has_failed() -> None:
+    """Whether it had a part before or not: nothing that was asked for is wrong."""
+    story = Story(LOOP)
+    story.hear(facts.Hello(1), facts.Hello(2), facts.NodeBroke("no port"))
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    assert story.done == [act.Depart(1, "failed", "no port", whole=True)]
+    story = Story(LOOP).running(1, "a", "b")
+    story.hear(facts.NodeBroke("no port"))
+    assert [i.reason for i in story.did(act.Interrupt)] == ["no port"] * 2
+    story.hear(facts.Exited(1, Exit(0, None)), facts.Exited(2, Exit(0, None)))
+    # The others go on without it.
+    assert story.done == [act.Depart(1, "failed", "no port", whole=False)]
+
+
 def test_workers_that_never_get_ready_end_the_agent() -> None:
     story = Story(LOOP)
     process = 1

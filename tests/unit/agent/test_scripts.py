@@ -69,3 +69,15 @@ def test_a_script_that_heard_the_notice_before_us_has_not_failed(how: Exit) -> N
     assert [told.generation for told in story.did(act.TellLeft)] == [1]
     story.hear(facts.Began(generation(2, "b")), facts.DrainDone())
     assert [depart.code for depart in story.did(act.Depart)] == [75]
+
+
+def test_a_script_that_could_not_be_started_fails_with_the_reason() -> None:
+    story = Story(SCRIPT)
+    said = "it can't be started: Too many open files; raise the limit of open files (ulimit -n)"
+    story.hear(facts.Began(generation(1)), facts.Exited(1, Exit(1, None), said))
+    assert [told.cause for told in story.did(act.TellFailed)] == [said]
+    # The next one's failure is its own.
+    story.hear(facts.Exited(2, Exit(None, 15)), facts.Began(generation(2)))
+    third = story.did(act.Enter)[0].process
+    story.hear(facts.Exited(third, Exit(3, None)))
+    assert [told.cause for told in story.did(act.TellFailed)] == [""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from pathlib import Path
@@ -249,6 +250,20 @@ def test_the_command_without_words_shows_help(capsys: pytest.CaptureFixture[str]
     assert "rendezvous" in capsys.readouterr().out
     assert main(["run", "nothing.py"]) == 2
     assert capsys.readouterr().err.startswith("remesh: nothing.py: no such file")
+
+
+def test_a_program_that_is_not_executable_is_told_from_one_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    for text, words in ((str(program), "chmod +x"), (str(tmp_path / "none"), "no such program")):
+        with pytest.raises(JobError, match=re.escape(words)):
+            script_launch(parse("--no-python", text))
+        job = tmp_path / "job.yaml"
+        job.write_text(yaml.safe_dump({"name": "a", "entrypoint": {"command": text}}))
+        with pytest.raises(JobError, match=re.escape(words)):
+            job_launch(parse(str(job)))
 
 
 def test_a_script_with_a_loop_of_its_own_is_a_job_made_of_flags(script: str) -> None:
