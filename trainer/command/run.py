@@ -19,7 +19,6 @@ from trainer.agent import (
     Outcome,
     close_to_strangers,
     report,
-    run_agent,
 )
 from trainer.command.again import as_typed, command_again
 from trainer.command.flags import TargetKind, add_flags, fill_from_environment, notices
@@ -158,6 +157,9 @@ def start(launch: Launch, argv: Sequence[str], again: str) -> int:
         if isinstance(launch.workers, Loop):
             # A plain script begins at once, and all that is seen is its own, as with torchrun.
             print(f"remesh: {greeting(launch)}", file=sys.stderr)
+        # Loaded when that has been said: it takes as long as all that came before.
+        from trainer.agent.agent import run_agent
+
         outcome = asyncio.run(run_agent(launch, directory))
     finally:
         directory.unlock()

@@ -41,3 +41,10 @@ def test_no_torch(module: str) -> None:
 def test_help_needs_next_to_nothing() -> None:
     modules = imported_by("from trainer.command import main\nmain([])")
     assert not {"grpc", "pydantic", "yaml", "asyncio", "rich"} & modules
+
+
+@pytest.mark.parametrize("module", ["run", "script_launch", "job_launch"])
+def test_the_first_line_waits_for_nothing_that_is_needed_later(module: str) -> None:
+    """The rendezvous and what keeps state take as long to load as all that comes before."""
+    modules = imported_by(f"import trainer.command.{module}")
+    assert not {"grpc", "google.protobuf", "numpy"} & modules
