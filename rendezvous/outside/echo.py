@@ -1,11 +1,15 @@
-"""What a complaint shows of a value that came from outside."""
+"""What a complaint shows of a value that came from outside, and what of a text travels on."""
 
 from __future__ import annotations
 
+import re
 import reprlib
 
 MOST = 200
 """Characters: enough to know one's own value again, too few to fill a terminal or a log."""
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""What a terminal takes for an order, and not for text."""
 
 
 class _Short(reprlib.Repr):
@@ -31,3 +35,22 @@ def shown(value: object) -> str:
 def cut(text: str, most: int = MOST) -> str:
     """The text, or its beginning and `…` for the rest."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def plain(text: str, most: int = MOST) -> str:
+    """The text without colours, in at most `most` characters that can all be printed.
+
+    New lines and tabs stay; any other character that can't be shown, or written as UTF-8, is
+    written as Python does. What a program says of its failure may hold anything.
+    """
+    # The rest is not looked at: a text may be far longer than what is kept of it.
+    clean = _COLOURS.sub("", text[: 8 * most])[:most]
+    if clean.isprintable():
+        return clean
+    return "".join(map(_printable, clean))[:most]
+
+
+def _printable(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()

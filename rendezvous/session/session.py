@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from rendezvous.codec import BEAT
 from rendezvous.errors import ConfigurationError, MessageError
 from rendezvous.membership.spec import JobSpec
+from rendezvous.outside.echo import plain
 from rendezvous.security import Security
 from rendezvous.session.channels import Channels
 from rendezvous.session.events import SessionEvent
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ATTEND = "/remesh.rendezvous.v1.Rendezvous/Attend"
 MAX_CAUSE = 1024
+"""Characters of a text in a report, as the service takes it."""
 
 _Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -148,7 +150,7 @@ class Session:
             generation=generation,
             version=version,
             store_endpoint=store_endpoint,
-            cause=cause[:MAX_CAUSE],
+            cause=plain(cause, MAX_CAUSE),
             stepped=stepped,
         )
         self._report(wire.AgentMessage(left=body), store_endpoint)
@@ -178,16 +180,16 @@ class Session:
             exit_code=exit_code,
             signal=signal,
             step=step,
-            cause=cause[:MAX_CAUSE],
+            cause=plain(cause, MAX_CAUSE),
             store_endpoint=store_endpoint,
-            error=error[:MAX_CAUSE],
+            error=plain(error, MAX_CAUSE),
             whole=whole,
         )
         self._report(wire.AgentMessage(worker_failed=body), store_endpoint)
 
     async def drain(self, *, grace: float, reason: str) -> None:
         """The node has to be gone in `grace` seconds; `DrainDone` says when it may go."""
-        body = wire.DrainNotice(grace=grace, reason=reason[:MAX_CAUSE])
+        body = wire.DrainNotice(grace=grace, reason=plain(reason, MAX_CAUSE))
         self._report(wire.AgentMessage(drain=body))
 
     async def finished(
@@ -198,13 +200,13 @@ class Session:
         `whole`: all ranks of the generation, on all nodes, have agreed on that.
         """
         body = wire.Finished(
-            generation=generation, status=status, reason=reason[:MAX_CAUSE], whole=whole
+            generation=generation, status=status, reason=plain(reason, MAX_CAUSE), whole=whole
         )
         self._report(wire.AgentMessage(finished=body))
 
     async def leave(self, reason: str = "") -> None:
         """The node goes at once. Waits until the service knows, at most `timeouts.shutdown`."""
-        self._report(wire.AgentMessage(leave=wire.Leave(reason=reason[:MAX_CAUSE])))
+        self._report(wire.AgentMessage(leave=wire.Leave(reason=plain(reason, MAX_CAUSE))))
         await self.flush()
 
     def report(self, status: Mapping[str, str]) -> None:

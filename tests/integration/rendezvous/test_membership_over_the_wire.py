@@ -67,6 +67,17 @@ async def test_a_worker_fails_and_the_same_nodes_go_on(replica: Running) -> None
         assert second.store_endpoint != first.store_endpoint
 
 
+async def test_a_failure_is_heard_whatever_characters_tell_of_it(replica: Running) -> None:
+    """A coloured message, a space that does not break, half of a character, far too long."""
+    cause = "\x1b[31mbad\x1b[0m value\xa07 \udc80\x00\r" + "x" * 5000
+    async with Crew([replica.endpoint], spec_of(1, 1)) as crew:
+        (a,) = await crew.join("a")
+        await crew.formed(1)
+        await a.fail_worker(rank=0, cause=cause)
+        second = await crew.formed(2)
+        assert "bad value 7 \\udc80\\x00 xxx" in second.reason
+
+
 async def test_a_node_vanishes_and_the_others_go_on(replica: Running) -> None:
     """Its stream ends, nothing else is said: no beat timeout has to pass."""
     async with Crew([replica.endpoint], spec_of(1, 3, beat_timeout=9.0)) as crew:
