@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from rendezvous.errors import ConfigurationError, RendezvousError
 from rendezvous.outside.names import NODE, RUN_ID, named
 from rendezvous.outside.numbers import BriefParser, seconds_flag, whole_flag
+from rendezvous.outside.streams import show_what_can_be_shown
 from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    show_what_can_be_shown()
     parser = BriefParser(prog="python -m rendezvous", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(argv))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from trainer.outside.numbers import BriefParser
+from trainer.outside.streams import show_what_can_be_shown
 from trainer.version import VERSION
 
 EXIT_USAGE = 2
@@ -43,7 +43,7 @@ ON_A_CLUSTER = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _show_what_can_be_shown()
+    show_what_can_be_shown()
     parser = BriefParser(
         prog="remesh",
         description="Elastic, fault-tolerant distributed training for PyTorch.",
@@ -102,13 +102,6 @@ def _run(arguments: list[str], *, for_good: bool) -> int:
     finally:
         LISTENER.close(for_good=for_good)
     return code
-
-
-def _show_what_can_be_shown() -> None:
-    """In a locale that has no × and no …, a mark stands for what can't be written."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="replace")
 
 
 def _unknown(word: str) -> str:

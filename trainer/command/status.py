@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,12 @@ from trainer.job import load
 from trainer.telemetry import RunDirectory, find_run, read_status
 from trainer.telemetry.documents import SUMMARY
 from trainer.telemetry.files import read_document
-from trainer.telemetry.progress import duration, mesh_text
+from trainer.telemetry.progress import (
+    NO_CURSOR,
+    PLAIN_INTERVAL_SECONDS,
+    duration,
+    mesh_text,
+)
 from trainer.telemetry.runs import RunRecord, newest_run, read_run
 
 if TYPE_CHECKING:
@@ -69,7 +76,11 @@ def _read(root: Path) -> tuple[RunRecord, dict[str, Any]]:
 
 
 def _watch(root: Path) -> None:
-    """Redrawn on a terminal; elsewhere the last state alone is printed."""
+    """Redrawn on a terminal that can; on one that can't, told anew when it has changed, and
+    elsewhere the last state alone."""
+    if sys.stdout.isatty() and os.environ.get("TERM") in NO_CURSOR:
+        _tell_changes(root)
+        return
     from rich.live import Live
     from rich.text import Text
 
@@ -80,6 +91,22 @@ def _watch(root: Path) -> None:
             if not run.live:
                 return
             time.sleep(WATCH_SECONDS)
+
+
+def _tell_changes(root: Path) -> None:
+    """All of it for another generation or state; for more steps alone, a line now and then."""
+    told: tuple[object, ...] | None = None
+    at = float("-inf")
+    while True:
+        run, status = _read(root)
+        now, stands = time.monotonic(), (run.state, status.get("state"), status.get("generation"))
+        if stands != told or now - at >= PLAIN_INTERVAL_SECONDS:
+            for line in _lines(run, status) if stands != told else _steps(run, status):
+                print(line)
+            told, at = stands, now
+        if not run.live:
+            return
+        time.sleep(WATCH_SECONDS)
 
 
 def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
@@ -95,11 +122,16 @@ def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
             f"generation {status.get('generation')}: {status.get('world_size')} ranks"
             f"  {mesh_text(status.get('mesh'))}  {status.get('reason')}"
         )
-    if run.step:
-        total = f"/{run.total_steps}" if run.total_steps else ""
-        loss = f"  loss {run.loss:.4f}" if run.loss is not None else ""
-        lines.append(f"step {run.step}{total}{loss}  lost steps {status.get('lost_steps')}")
-    return [*lines, *(_going_on(run, status) if run.live else _over(run))]
+    return [*lines, *_steps(run, status), *(_going_on(run, status) if run.live else _over(run))]
+
+
+def _steps(run: RunRecord, status: dict[str, Any]) -> list[str]:
+    """A line where there is a step."""
+    if not run.step:
+        return []
+    total = f"/{run.total_steps}" if run.total_steps else ""
+    loss = f"  loss {run.loss:.4f}" if run.loss is not None else ""
+    return [f"step {run.step}{total}{loss}  lost steps {status.get('lost_steps')}"]
 
 
 def _over(run: RunRecord) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.command.run_directories import leave_run
-from trainer.command import main
+from trainer.command import main, status
 from trainer.command.run_logs import seek_lines
 from trainer.telemetry import RunDirectory
 
@@ -170,6 +170,33 @@ def test_watching_ends_with_the_run(here: Path, capsys: pytest.CaptureFixture[st
     leave_run(here / "a", steps=9, state="completed", summary=True)
     assert main(["status", "--watch", "a"]) == 0
     assert "weights sha256 ab12" in capsys.readouterr().out
+
+
+def test_on_a_terminal_that_can_not_be_redrawn_changes_are_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. a run goes on; 2. it does a step, and some time passes; 3. it is completed."""
+    directory = leave_run(here / "a", steps=3)
+    directory.lock(alone=True)
+    turns = iter(("a step", "the end"))
+
+    def passes(_seconds: float) -> None:
+        if next(turns) == "a step":
+            leave_run(here / "a", steps=4)
+        else:
+            directory.unlock()
+            leave_run(here / "a", steps=9, state="completed", summary=True)
+
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(status, "PLAIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("time.sleep", passes)
+    assert main(["status", "--watch", "a"]) == 0
+    out = capsys.readouterr().out
+    assert [out.count(f"\nstep {n}/9") for n in (3, 4, 9)] == [1, 1, 1]
+    assert [out.count(f"a  {word}  (") for word in ("running", "completed")] == [1, 1]
+    assert out.index("step 4") < out.index("a  completed") < out.index("weights sha256 ab12")
+    assert "\x1b" not in out
 
 
 def test_a_run_that_has_only_begun_has_a_status(
