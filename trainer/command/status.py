@@ -170,7 +170,11 @@ def _saves_for_itself(root: Path) -> bool:
 
 
 def _going_on(run: RunRecord, status: dict[str, Any]) -> list[str]:
-    lines = _foreseen(read_losses(run.root), status.get("generation"))
+    try:
+        lines = _foreseen(read_losses(run.root), status.get("generation"))
+    except JobError as error:
+        # The rest can be told all the same.
+        lines = [str(error)]
     lines += status.get("damaged", [])
     for agent in status["agents"]:
         old = "" if agent["current"] else f"  (last heard of in generation {agent['generation']})"
