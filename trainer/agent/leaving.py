@@ -98,13 +98,14 @@ class Stop:
 
 @dataclass(slots=True)
 class Ending:
-    """The workers are told to end; at `deadline` they are killed. What is staged may be saved
-    until `save_until`."""
+    """The workers are told to end; at `deadline`, which is `patience` seconds later, they are
+    killed. What is staged may be saved until `save_until`."""
 
     code: int
     status: str
     reason: str
     deadline: float
+    patience: float
     whole: bool
     save_until: float = 0.0
     over: bool = False

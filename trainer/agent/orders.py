@@ -6,6 +6,7 @@ When and why is for `AgentState` in state.py to decide.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rendezvous.generation import Generation
@@ -21,6 +22,20 @@ class Orders(Situation):
     def _show(self, text: str) -> None:
         if text:
             self._out.append(act.Show(text))
+
+    def _overdue(self, slots: Sequence[Slot], what: str, given: float, by: str) -> None:
+        """Say that these are killed, for they had `given` seconds to leave `what`, as `by` says."""
+        if not slots:
+            return
+        who = ", ".join(str(slot.local_rank) for slot in slots)
+        left = f"left {what}" if what else "ended"
+        source = f" ({by})" if by else ""
+        self._show(f"local rank {who}: not {left}, {given:g} s after being told to{source}; killed")
+
+    @property
+    def _asked_by(self) -> str:
+        """What gives a worker its time to leave a generation."""
+        return "elastic.interrupt_timeout" if self.policy.persistent else "--shutdown-timeout"
 
     def _spawn(self, *, standby: bool) -> int:
         self._last_process += 1

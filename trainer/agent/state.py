@@ -239,6 +239,8 @@ class AgentState(Orders):
                 self._out.append(act.Dump(slot.process, STUCK))
             else:
                 slot.deadline = None
+                given = self.policy.interrupt_seconds
+                self._overdue([slot], f"generation {slot.generation}", given, self._asked_by)
                 self._kill(slot.process, "did not leave the generation in time")
         if (notice_over := self._notice_over()) is not None and now >= notice_over:
             self._on_notice_over(now)
@@ -247,6 +249,8 @@ class AgentState(Orders):
             self._show(self._starts.slow())
         self._look_for_a_hang(now)
         if self._ending is not None and now >= self._ending.deadline:
+            still = [slot for slot in self.slots if slot.process]
+            self._overdue(still, "", self._ending.patience, "")
             self._kill_all("did not end in time")
             self._ending.deadline = float("inf")
 
@@ -258,7 +262,9 @@ class AgentState(Orders):
             self._end(EXIT_DRAINED, "drained", reason, now, whole=whole, save=True)
             return
         self._notice.ends = None
-        reason = "the notice ran out before the state was handed over"
+        grace = self._notice.asked.grace
+        reason = f"the notice ran out before the state was handed over, {grace:g} s after it came"
+        self._show(reason)
         self._end(EXIT_DRAINED, "drained", reason, now, at_once=True)
 
     def _look_for_a_hang(self, now: float) -> None:
@@ -441,7 +447,7 @@ class AgentState(Orders):
         if status == "failed":
             patience = min(patience, self.policy.interrupt_seconds)
         whole = whole or self.generation is None or self._alone
-        self._ending = Ending(code, status, reason, now + patience, whole)
+        self._ending = Ending(code, status, reason, now + patience, patience, whole)
         if save and self.policy.persistent:
             ends = self._notice.ends if self._notice is not None else None
             self._ending.save_until = now + SAVE_SECONDS if ends is None else ends

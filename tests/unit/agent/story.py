@@ -34,6 +34,7 @@ class Story:
     def __init__(self, policy: Policy) -> None:
         self.state = AgentState("a", 2, policy)
         self.now = 0.0
+        self.said = ""
         self.done = self.state.begin(self.now)
 
     def hear(self, *heard: Fact) -> list[Action]:
@@ -46,6 +47,12 @@ class Story:
 
     def did(self, kind: type) -> list:
         return [action for action in self.done if isinstance(action, kind)]
+
+    def killed_after(self, seconds: float) -> list[int]:
+        """Who is killed as a time has run out, and the one line that says so."""
+        self.wait(seconds)
+        (self.said,) = (show.text for show in self.did(act.Show))
+        return [kill.process for kill in self.did(act.Kill)]
 
     def running(self, number: int = 1, *nodes: str) -> Story:
         """Loop workers 1 and 2 are in the generation."""

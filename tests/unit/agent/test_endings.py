@@ -31,7 +31,8 @@ def test_workers_that_do_not_go_are_killed() -> None:
     story = Story(LOOP).running()
     story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
     story.hear(facts.Ended("completed", "all done"))
-    assert [kill.process for kill in story.wait(10.1)] == [1, 2]
+    assert story.killed_after(10.1) == [1, 2]
+    assert story.said == "local rank 0, 1: not ended, 10 s after being told to; killed"
 
 
 def test_a_peers_death_after_our_end_brings_us_in_again() -> None:
@@ -135,7 +136,8 @@ def test_the_end_of_the_grace_period_and_a_second_notice_end_at_once() -> None:
     story = Story(LOOP).running(1, "a", "b")
     story.hear(facts.DrainAsked("SIGTERM", 30.0))
     assert story.wait(29.0) == []
-    assert [kill.process for kill in story.wait(1.1)] == [1, 2]
+    assert story.killed_after(1.1) == [1, 2]
+    assert "the notice ran out before the state was handed over, 30 s after it came" in story.said
     story = Story(LOOP).running(1, "a", "b")
     story.hear(facts.DrainAsked("SIGTERM", 30.0), facts.Hurry())
     assert [kill.process for kill in story.did(act.Kill)] == [1, 2]
@@ -304,7 +306,7 @@ def test_notice_while_all_wait_for_the_others_to_finish_still_ends_with_its_grac
     story.hear(facts.Finished(1, 1, "completed"), facts.Finished(2, 1, "completed"))
     story.hear(facts.DrainAsked("SIGTERM", 30.0))
     assert story.did(act.Quit) == []
-    assert [kill.process for kill in story.wait(30.1)] == [1, 2]
+    assert story.killed_after(30.1) == [1, 2]
 
 
 def test_notice_to_who_is_ending_changes_nothing() -> None:

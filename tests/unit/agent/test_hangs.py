@@ -29,7 +29,7 @@ def test_a_hang_ends_the_generation_and_the_one_that_hangs_is_replaced() -> None
     assert [i.process for i in story.did(act.Interrupt)] == [1, 2]
     story.hear(facts.Began(generation(2)), facts.Left(1, 1, 3))
     assert story.wait(5.1) == [act.Dump(2, "worker.stuck")]
-    assert [kill.process for kill in story.wait(0.6)] == [2]
+    assert story.killed_after(0.6) == [2]
 
 
 def test_the_rank_that_is_behind_is_named() -> None:

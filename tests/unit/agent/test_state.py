@@ -103,7 +103,9 @@ def test_a_worker_that_does_not_come_back_is_dumped_killed_and_replaced() -> Non
     story.hear(facts.Left(1, 1, 3))
     assert story.wait(4.9) == []
     assert story.wait(0.2) == [act.Dump(2, "worker.stuck")]
-    assert [kill.process for kill in story.wait(0.6)] == [2]
+    assert story.killed_after(0.6) == [2]
+    left = "not left generation 1, 5 s after being told to (elastic.interrupt_timeout); killed"
+    assert story.said == f"local rank 1: {left}"
     assert story.wait(60) == []
     story.hear(facts.Exited(2, KILLED))
     assert [(e.process, e.local_rank) for e in story.did(act.Enter)] == [(3, 1)]
