@@ -97,7 +97,8 @@ def _scale(argv: Sequence[str]) -> int:
     refused = asyncio.run(_ask(run, "scale", nodes=parsed.nodes))
     if refused:
         return _fail(refused)
-    print(f"run {run.run_id} was asked to have {parsed.nodes} nodes; it has {len(run.nodes)} now")
+    wanted = f"{parsed.nodes} node{'s' * (parsed.nodes != 1)}"
+    print(f"run {run.run_id} was asked to have {wanted}; it has {len(run.nodes)} now")
     if parsed.nodes < len(run.nodes):
         print(f"who is too many waits as a spare; `remesh drain {parsed.run} --node NODE` ends it")
     elif parsed.nodes > len(run.nodes):

@@ -118,8 +118,9 @@ def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
         lines.append(f"no agent of it is alive, and nobody ended it{had}")
         lines += [f"  node {a['node']}  pid {a['pid']}" for a in status["agents"][:SHOWN_NODES]]
     if status.get("generation"):
+        size = status.get("world_size")
         lines.append(
-            f"generation {status.get('generation')}: {status.get('world_size')} ranks"
+            f"generation {status.get('generation')}: {size} rank{'s' * (size != 1)}"
             f"  {mesh_text(status.get('mesh'))}  {status.get('reason')}"
         )
     return [*lines, *_steps(run, status), *(_going_on(run, status) if run.live else _over(run))]

@@ -42,7 +42,7 @@ def test_a_run_is_made_smaller_and_larger_and_repeats_no_step(
     assert "out of the job's bounds (1 to 3)" in err
     code, out, err = crew.command("scale", "crew", "--nodes", "1")
     assert (code, err) == (0, "")
-    assert "was asked to have 1 nodes; it has 3 now" in out
+    assert "was asked to have 1 node; it has 3 now" in out
     wait_for(lambda: len(crew.members()) > 1, "the run is smaller")
     (first,) = crew.members()[1]
     code, _, err = crew.command("scale", str(crew.root), "--nodes", "2")
