@@ -118,6 +118,12 @@ def test_submit_follows_the_start_and_says_what_keeps_pods_away(server, job, cap
     assert "remesh logs demo --follow" in printed
 
 
+def test_a_start_that_takes_too_long_is_watched_no_longer(server, job, capsys):
+    assert run("submit", job, "--wait", "0.5") == 0
+    printed = capsys.readouterr().out
+    assert "demo has not begun yet; `remesh status demo --cluster` shows how it goes on" in printed
+
+
 def test_a_start_that_fails_is_an_error(server, job, capsys, monkeypatch):
     original = actions.follow
 

@@ -69,6 +69,25 @@ async def test_sigterm_hands_over_and_nobody_is_disturbed(replicas: list[Service
         assert (await a.until_generation(2)).number == 2
 
 
+async def test_who_is_not_back_after_a_change_of_leader_is_lost(
+    replicas: list[ServiceProcess],
+) -> None:
+    """1. The leader is killed, and a node with it. 2. The other replica leads when `--lease` is
+    over; 3. the node is lost when `leader_grace` is, and the others go on without it."""
+    first, second = replicas
+    spec = spec_of(2, 3, beat_timeout=2.0, leader_grace=3.0)
+    async with Crew([first.endpoint, second.endpoint], spec) as crew:
+        a, b, c = await crew.join("a", "b", "c")
+        assert len((await crew.formed(1)).members) == 3
+        first.kill()
+        await c.vanish()
+        generation = await crew.formed(2, [a, b])
+        assert sorted(member.node for member in generation.members) == ["a", "b"]
+        lost = "node c was lost: not back within 3.0 s of the change of leader"
+        assert lost in generation.reason
+        assert "leading, with token" in second.log
+
+
 async def test_the_state_in_etcd_is_small_and_readable(
     replicas: list[ServiceProcess], etcd: EtcdServer
 ) -> None:
