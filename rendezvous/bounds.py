@@ -14,6 +14,8 @@ MAX_CLAIM = 1 << 53
 """The largest generation that is believed to have been before: so many and some more can be
 numbered on, and what comes after is never beyond what the members may say of it."""
 MAX_SECONDS = 366 * 86_400.0
+MAX_TEXT = 1024
+"""Characters of a reason, a cause or an error."""
 MAX_LABELS = 32
 MAX_LABEL = 128
 """Characters of a label's key or value."""

@@ -15,13 +15,13 @@ from rendezvous.bounds import (
     MAX_NUMBER,
     MAX_SECONDS,
     MAX_SLOTS,
+    MAX_TEXT,
 )
 from rendezvous.errors import MessageError
 from rendezvous.outside.names import ENDPOINT, HOST, NODE, RUN_ID, Form, named
 from rendezvous.wire import rendezvous_pb2 as wire
 
 MAX_MESSAGE_BYTES = 64 << 10
-MAX_TEXT = 1024
 MAX_ENTRY = 256
 RESUME_KEY_BYTES = (16, 64)
 _SMALL = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32)

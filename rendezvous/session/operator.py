@@ -9,7 +9,9 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
+from rendezvous.bounds import MAX_TEXT
 from rendezvous.errors import ConfigurationError, Unreachable
+from rendezvous.outside.echo import plain
 from rendezvous.security import Security
 from rendezvous.session.channels import Channels
 from rendezvous.wire import rendezvous_pb2 as wire
@@ -55,15 +57,16 @@ class Operator:
         return await self._ask("Status", wire.StatusRequest(run_id=run_id), wire.StatusReply)
 
     async def drain(self, run_id: str, node: str, *, grace: float, reason: str) -> wire.AdminReply:
-        request = wire.DrainRequest(run_id=run_id, node=node, grace=grace, reason=reason)
+        told = plain(reason, MAX_TEXT)
+        request = wire.DrainRequest(run_id=run_id, node=node, grace=grace, reason=told)
         return await self._order("Drain", request)
 
     async def scale(self, run_id: str, nodes: int, *, reason: str = "") -> wire.AdminReply:
-        request = wire.ScaleRequest(run_id=run_id, nodes=nodes, reason=reason)
+        request = wire.ScaleRequest(run_id=run_id, nodes=nodes, reason=plain(reason, MAX_TEXT))
         return await self._order("Scale", request)
 
     async def stop(self, run_id: str, *, reason: str) -> wire.AdminReply:
-        request = wire.StopRequest(run_id=run_id, reason=reason)
+        request = wire.StopRequest(run_id=run_id, reason=plain(reason, MAX_TEXT))
         return await self._order("Stop", request)
 
     async def _order(self, method: str, request: _Order) -> wire.AdminReply:

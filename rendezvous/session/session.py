@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from rendezvous.bounds import MAX_TEXT
 from rendezvous.codec import BEAT
 from rendezvous.errors import ConfigurationError, MessageError
 from rendezvous.membership.spec import JobSpec
@@ -32,8 +33,6 @@ from rendezvous.wire import rendezvous_pb2 as wire
 log = logging.getLogger(__name__)
 
 ATTEND = "/remesh.rendezvous.v1.Rendezvous/Attend"
-MAX_CAUSE = 1024
-"""Characters of a text in a report, as the service takes it."""
 
 _Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -150,7 +149,7 @@ class Session:
             generation=generation,
             version=version,
             store_endpoint=store_endpoint,
-            cause=plain(cause, MAX_CAUSE),
+            cause=plain(cause, MAX_TEXT),
             stepped=stepped,
         )
         self._report(wire.AgentMessage(left=body), store_endpoint)
@@ -180,16 +179,16 @@ class Session:
             exit_code=exit_code,
             signal=signal,
             step=step,
-            cause=plain(cause, MAX_CAUSE),
+            cause=plain(cause, MAX_TEXT),
             store_endpoint=store_endpoint,
-            error=plain(error, MAX_CAUSE),
+            error=plain(error, MAX_TEXT),
             whole=whole,
         )
         self._report(wire.AgentMessage(worker_failed=body), store_endpoint)
 
     async def drain(self, *, grace: float, reason: str) -> None:
         """The node has to be gone in `grace` seconds; `DrainDone` says when it may go."""
-        body = wire.DrainNotice(grace=grace, reason=plain(reason, MAX_CAUSE))
+        body = wire.DrainNotice(grace=grace, reason=plain(reason, MAX_TEXT))
         self._report(wire.AgentMessage(drain=body))
 
     async def finished(
@@ -200,13 +199,13 @@ class Session:
         `whole`: all ranks of the generation, on all nodes, have agreed on that.
         """
         body = wire.Finished(
-            generation=generation, status=status, reason=plain(reason, MAX_CAUSE), whole=whole
+            generation=generation, status=status, reason=plain(reason, MAX_TEXT), whole=whole
         )
         self._report(wire.AgentMessage(finished=body))
 
     async def leave(self, reason: str = "") -> None:
         """The node goes at once. Waits until the service knows, at most `timeouts.shutdown`."""
-        self._report(wire.AgentMessage(leave=wire.Leave(reason=plain(reason, MAX_CAUSE))))
+        self._report(wire.AgentMessage(leave=wire.Leave(reason=plain(reason, MAX_TEXT))))
         await self.flush()
 
     def report(self, status: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from rendezvous.bounds import MAX_TEXT
 from rendezvous.outside.echo import MOST, plain
 from rendezvous.service import checks
 
@@ -30,6 +31,6 @@ def test_what_is_left_of_a_text(text: str, shown: str) -> None:
 def test_a_service_takes_every_character_that_a_failure_may_be_told_in() -> None:
     every = map(chr, range(sys.maxunicode + 1))
     while piece := "".join(next(every, "") for _ in range(4096)):
-        told = plain(piece, checks.MAX_TEXT)
+        told = plain(piece, MAX_TEXT)
         told.encode()
         checks.reason(told)

@@ -16,12 +16,14 @@ class Replicas:
 
     def __init__(self, **knows: str) -> None:
         self.knows, self.orders = knows, []
+        self.said: list[bytes] = []
+        """What came with each order."""
 
     def get(self, endpoint: str) -> Any:
         leader = self.knows[endpoint]
 
         def method(path: str, *_: object) -> Any:
-            async def call(_data: bytes, **__: object) -> bytes:
+            async def call(data: bytes, **__: object) -> bytes:
                 if path.endswith("Status"):
                     status = wire.StatusReply(service=endpoint, leader=leader)
                     if leader == endpoint:
@@ -32,6 +34,7 @@ class Replicas:
                         reason="does not lead", leader=leader
                     ).SerializeToString()
                 self.orders.append(path)
+                self.said.append(data)
                 return wire.AdminReply(accepted=True).SerializeToString()
 
             return call
@@ -58,3 +61,16 @@ async def test_without_a_leader_there_is_a_reply_without_jobs(monkeypatch):
     async with Operator(["a", "b"]) as operator:
         status = await operator.status()
     assert (status.leader, len(status.jobs)) == ("", 0)
+
+
+async def test_a_reason_may_hold_what_the_shell_could_not_read(monkeypatch):
+    """A byte that is no text, as Python has it in its arguments; and a colour."""
+    replicas = Replicas(a="a")
+    monkeypatch.setattr("rendezvous.session.operator.Channels", lambda _: replicas)
+    async with Operator(["a"]) as operator:
+        await operator.stop("job", reason="caf\udce9 \x1b[31mis closed")
+        await operator.drain("job", "n", grace=1.0, reason="\udce9")
+        await operator.scale("job", 2, reason="\udce9")
+    assert wire.StopRequest.FromString(replicas.said[0]).reason == "caf\\udce9 is closed"
+    assert wire.DrainRequest.FromString(replicas.said[1]).reason == "\\udce9"
+    assert wire.ScaleRequest.FromString(replicas.said[2]).reason == "\\udce9"
