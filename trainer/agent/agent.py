@@ -44,6 +44,7 @@ from trainer.agent.patience import Patience
 from trainer.agent.policy import policy_of
 from trainer.agent.probe import notice
 from trainer.agent.process import Exit, precede_workers
+from trainer.agent.pulse import Pulse
 from trainer.agent.readiness import ReadyFile
 from trainer.agent.record import Record
 from trainer.agent.session_facts import fact_of_event
@@ -92,6 +93,7 @@ class Agent:
             not_started=self._not_started,
             failed=self._broke,
         )
+        self._pulse = Pulse(self._hands.workers, self._record.stood_still, failed=self._broke)
         self._keeping: Keeping | None = None
         self._foresight = Foresight(launch.plan, directory.plans) if launch.plan else None
         self._ready_file = ReadyFile.named_in(os.environ)
@@ -125,6 +127,7 @@ class Agent:
         try:
             if isinstance(self._launch.workers, Loop):
                 self._keeping = self._keep(self._launch.workers)
+            self._pulse.begin()
             async with self._attendance:
                 await self._carry_out(self._state.begin(time.monotonic()))
                 hearing: asyncio.Task[None] | None = None
@@ -143,6 +146,7 @@ class Agent:
         finally:
             # What comes from here on changes nothing; what was heard is still told.
             LISTENER.detach()
+            self._pulse.end()
             await asyncio.sleep(0)
             looking.cancel()
             wondering.cancel()
@@ -267,6 +271,8 @@ class Agent:
 
     def _worker_said(self, worker: Worker, message: Message) -> None:
         match message.get("type"):
+            case "step":
+                message = self._pulse.marked(message)
             case "staged":
                 if self._keeping is not None and self._state.generation is not None:
                     self._keeping.staged(Path(message["path"]), self._state.generation)

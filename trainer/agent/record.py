@@ -18,6 +18,7 @@ from typing import Any
 from rendezvous.generation import Generation
 from trainer.agent.launch import Launch, Script
 from trainer.agent.process import Exit
+from trainer.agent.vital_signs import StoodStill
 from trainer.agent.worker import Worker
 from trainer.channel import Message
 from trainer.signals import signal_name
@@ -26,13 +27,15 @@ from trainer.telemetry.documents import HEAD
 from trainer.telemetry.endings import NodeEnd, writes_summary
 from trainer.telemetry.files import LineFile, metric_lines, read_json, read_lines, replace_json
 from trainer.telemetry.pen import Pen
-from trainer.telemetry.progress import mesh_text
+from trainer.telemetry.progress import duration, mesh_text
 from trainer.telemetry.status import write_part, write_status
 from trainer.telemetry.turn import Turn
 
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 0.5
+NOTICE_SECONDS = 5.0
+"""Who watches is told of so long a standstill; of a shorter one only the events tell."""
 OF_THE_RUN = ("generation.begin", "generation.end", "generation.stepped")
 """Events that one agent tells for all."""
 
@@ -187,13 +190,16 @@ class Record:
         if self._metrics is not None:
             self._metrics.close()
         self._metrics = LineFile(self._directory.metrics)
-        lost = self._ledger.lost_steps
         try:
             self._ledger = self._ledger.renewed(metric_lines(self._directory.metrics))
         except ValueError as error:
             log.error("%s; the record goes on from what this agent knows", error)
         head = read_json(self._directory.status, HEAD) or {}
-        self._ledger.lost_steps = max(lost, int(head.get("lost_steps") or 0))
+        lost = int(head.get("lost_steps") or 0)
+        self._ledger.lost_steps = max(self._ledger.lost_steps, lost)
+        if head.get("seen_still_seconds") is not None:
+            # Of those who wrote: a node that the others went on without has stood still alone.
+            self._ledger.seen_still = float(head["seen_still_seconds"])
         if begins:
             self._earlier_seconds = float(head.get("wall_seconds") or 0.0)
         else:
@@ -203,6 +209,14 @@ class Record:
     def _take_turn(self, *, anyway: bool = False) -> None:
         number = 0 if self._generation is None else self._generation.number
         self._turn.take(number, waits=self._orphaned, anyway=anyway)
+
+    def stood_still(self, found: StoodStill) -> None:
+        """For some time nothing went forward on this node."""
+        self.event("node.stood_still", seconds=found.seconds, reason=found.why)
+        if found.seconds >= NOTICE_SECONDS:
+            self.notice(f"stood still for {duration(found.seconds)}: {found.why}")
+        if self.keeper:
+            self._ledger.seen_still += found.seconds
 
     def began(self, worker: Worker) -> None:
         """A worker was given its place."""
@@ -394,7 +408,7 @@ class Record:
             self._progress.step(line)
 
     def _head(self, state: str) -> dict[str, Any]:
-        generation = self._generation
+        generation, shares = self._generation, self._ledger.shares(self._wall_seconds())
         return {
             "run_id": self._launch.run_id,
             "state": state,
@@ -413,12 +427,15 @@ class Record:
             "lost_steps": self._ledger.lost_steps,
             "began": self._began,
             "earlier_seconds": self._earlier_seconds,
-            "wall_seconds": self._wall_seconds(),
+            "wall_seconds": shares.wall,
+            "good_seconds": shares.good,
+            "stood_still_seconds": shares.stood_still,
+            "seen_still_seconds": self._ledger.seen_still,
         }
 
     def _summarize(self, status: str, reason: str) -> dict[str, Any]:
-        wall = self._wall_seconds()
         ledger, generation = self._ledger, self._generation
+        shares = ledger.shares(self._wall_seconds())
         counts: dict[str, Any] = {
             "run_id": self._launch.run_id,
             "status": status,
@@ -431,9 +448,12 @@ class Record:
             "lost_steps": ledger.lost_steps,
             "skipped_steps": 0,
             "rollbacks": 0,
-            "tokens_per_second": ledger.tokens_per_second(wall),
-            "goodput": ledger.goodput(wall),
-            "wall_seconds": wall,
+            "tokens_per_second": ledger.tokens_per_second(shares.wall),
+            "goodput": shares.goodput,
+            "wall_seconds": shares.wall,
+            "good_seconds": shares.good,
+            "stood_still_seconds": shares.stood_still,
+            "other_seconds": shares.other,
         }
         return counts | self._summary | {"status": status}
 

@@ -16,6 +16,7 @@ from trainer.audit.checks import (
 )
 from trainer.audit.record import RunRecord
 from trainer.audit.samples import check_epochs, check_order
+from trainer.audit.time_spent import check_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def audit(record: RunRecord) -> Audit:
             Check(name=name, status="skipped", text=why) for name in ("batch", "learning rate")
         ]
     checks += [check_generations(record), check_restores(record), check_saves(record)]
+    checks.append(check_time(record))
     if record.job.trains:
         checks += [check_order(record, pieces), check_epochs(record, pieces)]
     return Audit(record, tuple(checks))

@@ -8,8 +8,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.agent import (
     EXIT_COMPLETED,
@@ -30,6 +31,8 @@ from trainer.signals import LISTENER, signal_name
 from trainer.telemetry import RunDirectory
 from trainer.telemetry.files import PRIVATE_MODE, read_json, replace_json
 from trainer.telemetry.files import replace as replace_text
+from trainer.telemetry.progress import duration
+from trainer.telemetry.shares import STANDSTILL_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -244,6 +247,13 @@ def occupy(directory: RunDirectory, launch: Launch, argv: Sequence[str]) -> bool
     return True
 
 
+def _goodput(summary: Mapping[str, Any]) -> str:
+    told = f"goodput {summary['goodput']:.0%}: so much of the time went into steps that count"
+    if summary["stood_still_seconds"] >= STANDSTILL_SECONDS:
+        told += f"; for {duration(summary['stood_still_seconds'])} the run stood still"
+    return told
+
+
 def tell(outcome: Outcome, launch: Launch, again: str) -> None:
     """The last lines: the first failure first, or what was made and where."""
     directory = launch.directory
@@ -267,7 +277,7 @@ def tell(outcome: Outcome, launch: Launch, again: str) -> None:
         if summary["tokens_per_second"]:
             told.append(f"{summary['tokens_per_second']:.0f} tokens/s")
         print(", ".join(told))
-        print(f"goodput {summary['goodput']:.0%}: so much of the time went into steps that count")
+        print(_goodput(summary))
         if summary.get("weights_sha256"):
             print(f"weights sha256 {summary['weights_sha256']}")
         print(f"everything of this run is in {directory}")

@@ -26,6 +26,7 @@ from trainer.telemetry.progress import (
     mesh_text,
 )
 from trainer.telemetry.runs import RunRecord, newest_run, read_run
+from trainer.telemetry.shares import STANDSTILL_SECONDS
 
 if TYPE_CHECKING:
     from trainer.mesh import Losses
@@ -127,12 +128,23 @@ def _lines(run: RunRecord, status: dict[str, Any]) -> list[str]:
 
 
 def _steps(run: RunRecord, status: dict[str, Any]) -> list[str]:
-    """A line where there is a step."""
-    if not run.step:
-        return []
-    total = f"/{run.total_steps}" if run.total_steps else ""
-    loss = f"  loss {run.loss:.4f}" if run.loss is not None else ""
-    return [f"step {run.step}{total}{loss}  lost steps {status.get('lost_steps')}"]
+    """A line where there is a step, and one of what became of the time, where that is known."""
+    lines = []
+    if run.step:
+        total = f"/{run.total_steps}" if run.total_steps else ""
+        loss = f"  loss {run.loss:.4f}" if run.loss is not None else ""
+        lines.append(f"step {run.step}{total}{loss}  lost steps {status.get('lost_steps')}")
+    if status.get("good_seconds") is not None and status.get("wall_seconds"):
+        lines.append(_time(status))
+    return lines
+
+
+def _time(status: dict[str, Any]) -> str:
+    """What became of the time in which the run was up."""
+    wall, good = status["wall_seconds"], status["good_seconds"]
+    still = status.get("stood_still_seconds") or 0.0
+    told = f"{duration(wall)} up: {good / wall:.0%} in steps that count"
+    return told + (f", stood still for {duration(still)}" if still >= STANDSTILL_SECONDS else "")
 
 
 def _over(run: RunRecord) -> list[str]:

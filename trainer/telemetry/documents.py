@@ -29,6 +29,9 @@ HEAD = k.Shape(
         "time": k.moment,
         "earlier_seconds": k.seconds,
         "wall_seconds": k.seconds,
+        "good_seconds": k.seconds,
+        "stood_still_seconds": k.seconds,
+        "seen_still_seconds": k.seconds,
     }
 )
 """status.json, without the agents' parts that are shown in it."""
@@ -75,6 +78,9 @@ SUMMARY = k.Shape(
         "tokens_per_second": k.real,
         "goodput": k.real,
         "wall_seconds": k.seconds,
+        "good_seconds": k.seconds,
+        "stood_still_seconds": k.seconds,
+        "other_seconds": k.seconds,
     }
 )
 START = k.Shape(
@@ -89,6 +95,9 @@ METRIC = k.Shape(
         "lr": k.real,
         "tokens": k.count,
         "step_seconds": k.seconds,
+        "cpu_seconds": k.seconds,
+        "waited_seconds": k.seconds,
+        "stood_still": k.seconds,
         "generation": k.count,
         "world_size": k.count,
         "time": k.moment,

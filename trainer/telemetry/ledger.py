@@ -1,10 +1,13 @@
-"""Which steps counted: one line a step, steps done twice, and the share of time well spent."""
+"""Which steps counted: one line a step, steps done twice, and what the time was spent on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from trainer.telemetry.shares import Shares
+from trainer.telemetry.standstill import Standstill, StepTime
 
 METRIC_FIELDS = (
     "step",
@@ -13,6 +16,9 @@ METRIC_FIELDS = (
     "lr",
     "tokens",
     "step_seconds",
+    "cpu_seconds",
+    "waited_seconds",
+    "stood_still",
     "generation",
     "world_size",
     "time",
@@ -35,6 +41,12 @@ class Ledger:
     tokens: int = 0
     counted_seconds: float = 0.0
     last_loss: float | None = None
+    seen_still: float = 0.0
+    """Seconds in which the writers' nodes saw that they stood still, within steps or not."""
+    _within: float = 0.0
+    """Seconds of that which the lines tell of: they lay within steps that count."""
+    _standstill: Standstill = field(default_factory=Standstill)
+    """In which of the counted steps the run stood still."""
     _remembered: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -46,9 +58,13 @@ class Ledger:
         return ledger
 
     def renewed(self, lines: Iterable[Mapping[str, Any]]) -> Ledger:
-        """Another agent has written meanwhile: its lines, and our own memory of steps."""
+        """Another agent has written meanwhile: its lines, and our own memory of steps.
+
+        What the lines do not tell stays as we know it.
+        """
         ledger = Ledger.resume(lines)
         ledger._remembered = self._remembered
+        ledger.lost_steps, ledger.seen_still = self.lost_steps, self.seen_still
         return ledger
 
     def remember(self, record: Mapping[str, Any]) -> None:
@@ -82,9 +98,14 @@ class Ledger:
             self._count(line)
         return lines
 
-    def goodput(self, wall_seconds: float) -> float:
-        """The share of `wall_seconds` spent on steps that counted, 0 to 1."""
-        return min(1.0, self.counted_seconds / wall_seconds) if wall_seconds > 0 else 0.0
+    def shares(self, wall_seconds: float) -> Shares:
+        """What became of `wall_seconds`, in which the run was up."""
+        return Shares.of(
+            wall_seconds,
+            counted=self.counted_seconds,
+            inside=self._standstill.seconds,
+            between=max(0.0, self.seen_still - self._within),
+        )
 
     def tokens_per_second(self, wall_seconds: float) -> float:
         """Tokens of the counted steps over all of the time."""
@@ -93,6 +114,9 @@ class Ledger:
     def _count(self, line: Mapping[str, Any]) -> None:
         self.last_step = max(self.last_step, int(line.get("step") or 0))
         self.tokens += int(line.get("tokens") or 0)
-        self.counted_seconds += float(line.get("step_seconds") or 0.0)
+        time = StepTime.of(line)
+        self.counted_seconds += time.seconds
+        self._within += time.seen
+        self._standstill.add(time)
         loss = line.get("loss")
         self.last_loss = float(loss) if loss is not None else self.last_loss

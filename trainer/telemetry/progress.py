@@ -53,7 +53,8 @@ class Meter:
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Take in one applied step (the fields of metrics.jsonl)."""
-        seconds = float(record.get("step_seconds", 0.0))
+        still = float(record.get("stood_still") or 0.0)
+        seconds = max(0.0, float(record.get("step_seconds", 0.0)) - still)
         if self._step_seconds is None or record.get("generation") != self._last.get("generation"):
             self._step_seconds = seconds
         self._step_seconds += SMOOTHING * (seconds - self._step_seconds)

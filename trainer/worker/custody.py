@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -66,6 +67,8 @@ class Custody:
         self._staged: Staged | None = None
         self._writes = False
         """Whether what is on its way to shared memory goes on to storage."""
+        self.waited = 0.0
+        """Seconds that `land` waited last."""
         self._saved = -1
         self._awaited: int | None = None
         """The version that was staged last to be saved, of which nothing is heard yet."""
@@ -213,8 +216,10 @@ class Custody:
     def land(self) -> None:
         """Wait for the copy that is on its way, and hand it to the agent."""
         staged, self._staged = self._staged, None
+        self.waited = 0.0
         if staged is None:
             return
+        began = time.perf_counter()
         try:
             self._seat.say("staged", version=staged.version, path=str(staged.wait()))
         except (OSError, CheckpointError) as error:
@@ -222,6 +227,8 @@ class Custody:
                 self._checkpointer.forsake(staged, error)
                 self._tell_unsaved(staged.version, error)
             self._tell_failure(staged.version, error, write=self._writes)
+        finally:
+            self.waited = time.perf_counter() - began
 
     def _tell_unsaved(self, version: int, error: Exception) -> None:
         self._unsaved = str(error) or type(error).__name__

@@ -189,7 +189,7 @@ class _Passage:
             self._last = applied = train_step(
                 training, wish=seat.wish(), at=at, exchange=seat.exchange
             )
-            self._report(applied)
+            self._report(applied, waited=custody.waited)
             custody.after_step(state)
             self._tell_changes(training, applied.changes)
             if applied.verdict.bad is not None:
@@ -268,7 +268,8 @@ class _Passage:
                 notice=note.text,
             )
 
-    def _report(self, applied: Applied, *, again: bool = False) -> None:
+    def _report(self, applied: Applied, *, again: bool = False, waited: float = 0.0) -> None:
+        """`waited`: seconds of the step in which the copy of a state was waited for."""
         fields: dict[str, Any] = {"step": applied.step}
         if again:
             fields["again"] = True
@@ -282,6 +283,10 @@ class _Passage:
                 "world_size": self._seat.size,
                 "time": time.time(),
             }
+            if applied.cpu_seconds is not None:
+                fields["cpu_seconds"] = applied.cpu_seconds
+            if waited:
+                fields["waited_seconds"] = waited
             if applied.verdict.bad is not None:
                 fields["skipped"] = applied.verdict.bad
         self._seat.say("step", **fields)

@@ -30,6 +30,8 @@ class Applied:
     lr: float
     tokens: int
     seconds: float
+    cpu_seconds: float | None = None
+    """Of processors, in that time; None where something else computes."""
     changes: Sequence[Change] = ()
     """The buffers that were seen to change for the first time."""
 
@@ -42,7 +44,7 @@ def train_step(
     `at` is told each named point that the step passes, and may raise GenerationOver there.
     `exchange` is the generation's, over all its ranks: what it doesn't stand by changes nothing.
     """
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     state = training.state
     step = state.version
     losses: dict[int, float] = {}
@@ -80,6 +82,7 @@ def train_step(
         lr=learning_rate(training.job.train, step),
         tokens=training.tokens_per_step,
         seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - used if training.device.type == "cpu" else None,
         changes=changes,
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.agent.story import generation
 from trainer.agent.record import Record
+from trainer.agent.vital_signs import StoodStill
 from trainer.command.job_launch import job_launch
 from trainer.command.run import parse
 from trainer.telemetry import Progress, RunDirectory, turn
@@ -191,6 +192,7 @@ def test_who_was_stopped_tells_of_no_generation_that_is_over(
     first = record_in(directory, tmp_path, "a", nodes="ab")
     second = record_in(directory, tmp_path, "b", nodes="ab")
     first.generation(generation(2, "a", "b"))
+    first._pen.wait()
     second.generation(generation(2, "a", "b"))
     second.generation(generation(4, "b"))
     second._pen.wait()
@@ -200,3 +202,58 @@ def test_who_was_stopped_tells_of_no_generation_that_is_over(
     second.close()
     assert begun(directory) == [1, 2, 4]
     assert steps(directory) == []
+
+
+def lasting(number: int, seconds: float, **more: float) -> dict[str, Any]:
+    return step(number) | {"step_seconds": seconds} | more
+
+
+def test_a_node_that_was_left_behind_does_not_count_its_standstill(
+    tmp_path: Path, directory: RunDirectory
+) -> None:
+    """
+    1. a stands still for 40 s.
+    2. b goes on without it, and keeps the record.
+    3. a comes back, and b is lost: a goes on from what b has written.
+    """
+    first = record_in(directory, tmp_path, "a", nodes="ab")
+    second = record_in(directory, tmp_path, "b", nodes="ab")
+    for number in range(1, 21):
+        first.heard(Speaker(), lasting(number, 0.5))  # type: ignore[arg-type]
+    first.flush_status("running", [], force=True)
+    first._pen.wait()
+    second.generation(generation(2, "b"))
+    second.heard(Speaker(), lasting(21, 0.5) | {"generation": 2})  # type: ignore[arg-type]
+    second.flush_status("running", [], force=True)
+    second._pen.wait()
+    first.stood_still(StoodStill(begin=0.0, end=40.0, seconds=40.0, why="it was stopped"))
+    first.generation(generation(3, "b", "a"))
+    first.generation(generation(4, "a"))
+    first.heard(Speaker(), lasting(22, 0.5) | {"generation": 4})  # type: ignore[arg-type]
+    summary = first.end("completed", "all is done", whole=True)
+    first.close()
+    second.close()
+    assert summary is not None
+    assert steps(directory) == list(range(1, 23))
+    assert summary["stood_still_seconds"] == 0.0
+    told = [e for e in read_lines(directory.events) if e["event"] == "node.stood_still"]
+    assert [(event["node"], event["seconds"]) for event in told] == [("a", 40.0)]
+
+
+def test_a_standstill_within_a_step_counts_once(tmp_path: Path, directory: RunDirectory) -> None:
+    shown = io.StringIO()
+    record = record_in(directory, tmp_path, "a", shown)
+    record._began -= 100.0
+    for number in range(1, 41):
+        record.heard(Speaker(), lasting(number, 0.5))  # type: ignore[arg-type]
+    record.stood_still(StoodStill(begin=0.0, end=41.0, seconds=41.0, why="pid 7 was stopped"))
+    record.heard(Speaker(), lasting(41, 40.5, stood_still=40.0))  # type: ignore[arg-type]
+    summary = record.end("completed", "all is done", whole=True)
+    record.close()
+    assert summary is not None
+    assert summary["good_seconds"] == pytest.approx(20.5)
+    assert summary["stood_still_seconds"] == pytest.approx(41.0)
+    parts = ("good_seconds", "stood_still_seconds", "other_seconds")
+    assert sum(summary[part] for part in parts) == pytest.approx(summary["wall_seconds"])
+    assert summary["goodput"] == pytest.approx(20.5 / summary["wall_seconds"])
+    assert "stood still for 0:41: pid 7 was stopped" in shown.getvalue()

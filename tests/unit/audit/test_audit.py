@@ -60,7 +60,15 @@ class Run:
             self.begin(3, ["a"]),
             *self.restored(3, "peers", 9, ranks=2),
         ]
-        self.summary: dict[str, Any] = {"status": "completed", "steps": STEPS, "lost_steps": 2}
+        self.summary: dict[str, Any] = {
+            "status": "completed",
+            "steps": STEPS,
+            "lost_steps": 2,
+            "wall_seconds": 3.0,
+            "good_seconds": 1.0,
+            "stood_still_seconds": 0.5,
+            "other_seconds": 1.5,
+        }
 
     @staticmethod
     def begin(number: int, nodes: list[str]) -> dict[str, Any]:
@@ -310,3 +318,40 @@ def test_a_run_whose_last_save_failed_is_not_sound(run: Run) -> None:
     assert failed(found) == {"saves": told}
     save(run, "commit", 12)
     assert run.audit().sound, "a later one has made up for it"
+
+
+def time_of(run: Run) -> tuple[str, str]:
+    (check,) = [check for check in run.audit().checks if check.name == "time"]
+    return check.status, check.text
+
+
+def test_the_time_is_told_in_its_parts(run: Run) -> None:
+    assert time_of(run) == ("ok", "3.0 s up: 1.0 s good, 0.5 s stood still, 1.5 s other")
+
+
+def test_parts_that_are_no_whole_are_found(run: Run) -> None:
+    run.summary["other_seconds"] = 0.3
+    assert time_of(run) == ("failed", "the parts make up 1.8 s of 3.0 s")
+
+
+def test_time_in_which_a_step_stood_still_is_not_good(run: Run) -> None:
+    run.metrics[3] |= {"step_seconds": 1.0, "stood_still": 0.9}
+    run.summary |= {"good_seconds": 2.1, "other_seconds": 0.4}
+    status, text = time_of(run)
+    assert (status, text) == ("failed", "2.1 s are said to be good, the steps have 1.2 s")
+
+
+def test_a_record_of_old_is_told_where_it_stood_still(run: Run) -> None:
+    """A version that knew of no standing still has counted it as good."""
+    for part in ("good_seconds", "stood_still_seconds", "other_seconds"):
+        del run.summary[part]
+    run.summary["wall_seconds"] = 50.0
+    for line in run.metrics:
+        line["generation"] = 1
+    run.metrics[6]["step_seconds"] = 40.1
+    status, text = time_of(run)
+    assert status == "ok"
+    assert "1.2 s good, 40.0 s stood still, 8.8 s other" in text
+    assert "step 7 by 40.0 s (40.1 s, its neighbours 0.1 s)" in text
+    del run.summary["wall_seconds"]
+    assert time_of(run)[0] == "skipped"

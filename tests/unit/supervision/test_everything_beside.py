@@ -144,6 +144,9 @@ BESIDE = {
     "trainer/agent/process.py": [
         "guarded the end of a worker",
     ],
+    "trainer/agent/pulse.py": [
+        "call_later self.begin",
+    ],
     "trainer/agent/reception.py": [
         "start_thread mirrors",
     ],

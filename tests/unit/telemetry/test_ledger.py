@@ -49,10 +49,10 @@ def test_goodput_counts_each_step_once() -> None:
     for step in (1, 2, 1, 2, 3):
         ledger.offer(record(step))
     assert ledger.counted_seconds == 1.5
-    assert ledger.goodput(3.0) == 0.5
+    assert ledger.shares(3.0).goodput == 0.5
     assert ledger.tokens_per_second(3.0) == 10.0
-    assert ledger.goodput(0.0) == 0.0
-    assert ledger.goodput(1.0) == 1.0
+    assert ledger.shares(0.0).goodput == 0.0
+    assert ledger.shares(1.0).goodput == 1.0
 
 
 def test_a_new_writer_goes_on_where_the_last_one_was_lost() -> None:

@@ -53,7 +53,8 @@ class Run:
         self._inside = False
         self._tally: Tally | None = None
         self._committed: Launched = []
-        self._began = time.perf_counter()
+        self._began, self._used = _clocks()
+        """When the step began: of the clock, and seconds of processors used before."""
 
     def state(
         self, model: nn.Module, *optimizers: Optimizer, **extras: nn.Module | Stateful
@@ -110,7 +111,7 @@ class Run:
         if kept is None:
             raise JobError("call run.state before run.steps, so that there is something to keep")
         while kept.state.version < total:
-            self._began = time.perf_counter()
+            self._began, self._used = _clocks()
             self._logged, self._loss = Share(), None
             _seed(self._program.job.run.seed, kept.state.version, self.rank)
             kept.points("begin")
@@ -171,9 +172,16 @@ class Run:
         assert tally is not None
         state.settle(state.version + 1, made_in=seat.generation)
         self._program.made_by = tally
-        seconds = time.perf_counter() - self._began
-        rate = _rate(state)
-        report_step(self._program.seat, state.version, tally, seconds=seconds, lr=rate)
+        now, used = _clocks()
+        report_step(
+            self._program.seat,
+            state.version,
+            tally,
+            seconds=now - self._began,
+            cpu=used - self._used if self.device.type == "cpu" else None,
+            waited=custody.waited,
+            lr=_rate(state),
+        )
         kept.points.strike("applied")
         if self._program.seat is not seat:
             raise GenerationOver(seat.generation, "the step was settled in a later one")
@@ -211,10 +219,16 @@ def report_step(
     tally: Tally,
     *,
     seconds: float = 0.0,
+    cpu: float | None = None,
+    waited: float = 0.0,
     lr: float | None = None,
     again: bool = False,
 ) -> None:
-    """Tell the agent of a step that is over, counted from 1."""
+    """Tell the agent of a step that is over, counted from 1.
+
+    It took `seconds`; `cpu` of processors, None where something else computes; for `waited` of it
+    the copy of a state was waited for.
+    """
     fields: dict[str, Any] = {"step": step}
     if again:
         fields["again"] = True
@@ -227,7 +241,15 @@ def report_step(
             "world_size": seat.size,
             "time": time.time(),
         }
+        if cpu is not None:
+            fields["cpu_seconds"] = cpu
+        if waited:
+            fields["waited_seconds"] = waited
     seat.say("step", **fields)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def _rate(state: OwnState) -> float | None:
