@@ -22,7 +22,7 @@ from rendezvous.service.keeper import Keeper
 from rendezvous.service.leading import Candidate
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.outbox import Outbox
-from rendezvous.service.pace import pulse_interval
+from rendezvous.service.pace import look_interval, pulse_interval
 from rendezvous.service.records import JOBS, decode_record, job_key, run_id_of
 from rendezvous.store import Delete, Leadership, Store
 from rendezvous.supervision import awaited, logged, start_task
@@ -177,10 +177,16 @@ class Service:
     async def _keep_house(self, leadership: Leadership) -> None:
         """Pulses, figures, and the end of jobs that nobody asks about any more."""
         forgetting: asyncio.Task[None] | None = None
+        looked = float("-inf")
         try:
             while True:
                 await asyncio.sleep(HOUSEKEEPING)
-                ended = self._look_around(self._loop.time())
+                now = self._loop.time()
+                self._speak_unasked(now)
+                if now - looked < look_interval(HOUSEKEEPING, len(self._keepers)):
+                    continue
+                looked = now
+                ended = self._look_after_all(now)
                 # In a task of its own: while the store is away, agents still hear from us.
                 if forgetting is not None and forgetting.done():
                     forgetting.result()
@@ -193,8 +199,8 @@ class Service:
             if forgetting is not None:
                 forgetting.cancel()
 
-    def _look_around(self, now: float) -> list[str]:
-        """Speak to who waits for a word, keep the figures; the ended jobs that may be forgotten."""
+    def _speak_unasked(self, now: float) -> None:
+        """To who waits for a word."""
         interval = pulse_interval(self._timeouts.pulse, len(self._outboxes))
         pulse = wire.ServiceMessage(pulse=wire.Pulse(next_ms=int(1000 * interval)))
         message = pulse.SerializeToString()
@@ -202,6 +208,9 @@ class Service:
             if now - outbox.spoke > outbox.promise - HOUSEKEEPING:
                 outbox.put(message, now)
                 outbox.promise = interval
+
+    def _look_after_all(self, now: float) -> list[str]:
+        """Keep the figures; the ended jobs that may be forgotten."""
         for run_id, keeper in list(self._keepers.items()):
             self._look_after(run_id, keeper, now)
         over = {run_id: k.ended_at or now for run_id, k in self._keepers.items() if k.over}
