@@ -55,6 +55,7 @@ class EtcdServer:
         scheme = "https" if certificates else "http"
         self._url = f"{scheme}://{self.endpoint}"
         peer_url = self._peer_url = f"http://127.0.0.1:{peers[name]}"
+        self._initial = ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in peers.items())
         self._command = [
             _binary("etcd"),
             f"--name={name}",
@@ -63,7 +64,7 @@ class EtcdServer:
             f"--advertise-client-urls={self._url}",
             f"--listen-peer-urls={peer_url}",
             f"--initial-advertise-peer-urls={peer_url}",
-            "--initial-cluster=" + ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in peers.items()),
+            f"--initial-cluster={self._initial}",
             f"--heartbeat-interval={heartbeat_ms}",
             f"--election-timeout={10 * heartbeat_ms}",
             "--logger=zap",
@@ -179,7 +180,8 @@ class EtcdServer:
         return path
 
     def restore(self, snapshot: Path) -> None:
-        """Put back what it held then, while it is down: the same ports, as a cluster of its own."""
+        """Put back what it held then, while it is down: the same ports, as a new cluster of the
+        members that it began with."""
         assert self._process is None, "it runs"
         shutil.rmtree(self.directory)
         self._ctl(
@@ -188,7 +190,7 @@ class EtcdServer:
             str(snapshot),
             f"--name={self.name}",
             f"--data-dir={self.directory}",
-            f"--initial-cluster={self.name}={self._peer_url}",
+            f"--initial-cluster={self._initial}",
             f"--initial-advertise-peer-urls={self._peer_url}",
             "--initial-cluster-token=restored",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Crew:
     """`agent` starts a node; `reach` waits for a step; `check` holds the run against its promises.
 
     `nodes` and `slots` are the job's; `flags` are added to every agent's command line, and `on`
-    makes of that line the one that is started.
+    makes of that line the one that is started. Where `endpoint` is given, the services are there
+    already.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Crew:
         slots: int = 2,
         job: str = JOB,
         on: Callable[[list[str]], list[str]] = list,
+        endpoint: str | None = None,
     ) -> None:
         self._launcher = launcher
         self._on = on
@@ -60,17 +62,21 @@ class Crew:
         self.agents: dict[str, psutil.Popen] = {}
         self.ended: dict[str, Ended] = {}
         (launcher.folder / "job.yaml").write_text(job)
+        self._service: psutil.Popen | None = None
+        if endpoint is not None:
+            self.endpoint = endpoint
+            return
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
         serve = ("rendezvous", "serve", "--store", "memory", "--listen", self.endpoint)
         self._service = launcher.start([*REMESH, *serve])
 
-    def start(self, *nodes: str, endpoint: str | None = None) -> None:
-        """One agent a name."""
+    def start(self, *nodes: str, endpoint: str | None = None, flags: Sequence[str] = ()) -> None:
+        """One agent a name; `flags` are for these alone."""
         for node in nodes:
             command = ["run", "job.yaml", "--node", node, "--rdzv-id", "crew"]
-            command += ["--rdzv-endpoint", endpoint or self.endpoint, *self._flags]
+            command += ["--rdzv-endpoint", endpoint or self.endpoint, *self._flags, *flags]
             self.agents[node] = agent = self._launcher.start(self._on([*REMESH, *command]))
             self.pids.add(agent.pid)
 
@@ -180,6 +186,7 @@ class Crew:
 
     def connections(self) -> int:
         """How many clients the service has."""
+        assert self._service is not None
         established = self._service.net_connections("tcp")
         return sum(c.status == psutil.CONN_ESTABLISHED for c in established)
 
@@ -198,7 +205,7 @@ class Crew:
             process
             for process in psutil.process_iter(["cwd"])
             if process.info["cwd"] == str(self._launcher.folder)
-            and process.pid != self._service.pid
+            and (self._service is None or process.pid != self._service.pid)
             and process.status() != psutil.STATUS_ZOMBIE
         ]
 
