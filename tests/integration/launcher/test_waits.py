@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.integration.launcher.crew import Crew
 from tests.integration.launcher.launching import REMESH, Ended, Launcher, wait_for
+from trainer.telemetry.files import read_json
 
 DEAF = """\
 import os, signal, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-Path("up-" + os.environ["TORCHELASTIC_RESTART_COUNT"]).touch()
+Path("up-" + os.environ["RANK"]).touch()
 time.sleep(600)
 """
 IDLE = "import time; time.sleep(600)\n"
@@ -102,8 +104,16 @@ def test_too_few_for_the_next_generation(launcher: Launcher) -> None:
     left_in_vain(launcher, a)
 
 
-def up(launcher: Launcher) -> bool:
-    return any(launcher.folder.glob("up-*"))
+def up(launcher: Launcher, ranks: int = 1) -> bool:
+    """Whether the program runs on so many ranks, and is deaf."""
+    return len(list(launcher.folder.glob("up-*"))) >= ranks
+
+
+def both_up(launcher: Launcher, crew: Crew) -> None:
+    """And the run's status, by which a command finds them, names them."""
+    wait_for(lambda: up(launcher, 2), "the program runs on both nodes")
+    part = crew.root / "status.json"
+    wait_for(lambda: (read_json(part) or {}).get("world_size") == 2, "the status says so")
 
 
 def leave(launcher: Launcher, agent: psutil.Popen) -> tuple[Ended, float]:
@@ -131,7 +141,7 @@ def test_a_node_that_does_not_hand_over(launcher: Launcher) -> None:
     crew = crew_of(launcher, DEAF, nodes="1:2", last_call=LONG, drain_grace=2)
     a, b = crew.agent("a"), crew.agent("b")
     wait_for(lambda: nodes(crew) == ["a", "b"], "both are in")
-    wait_for(lambda: up(launcher), "the program runs")
+    both_up(launcher, crew)
     code, _, err = crew.command("drain", "crew", "--node", "b", "--grace", "1")
     assert code == 0, err
     ended = launcher.end(b)
@@ -151,7 +161,7 @@ def test_a_boundary_that_is_not_reached(launcher: Launcher) -> None:
     for name in "ab":
         crew.agent(name, *flags)
     wait_for(lambda: nodes(crew) == ["a", "b"], "both are in")
-    wait_for(lambda: up(launcher), "the program runs")
+    both_up(launcher, crew)
     asked = time.time()
     code, _, err = crew.command("scale", "crew", "--nodes", "1")
     assert code == 0, err
@@ -214,6 +224,7 @@ def test_a_rank_that_hangs_and_does_not_come_out(launcher: Launcher) -> None:
     assert "worker.stuck" in (root / "events.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_collective_that_nobody_joins(launcher: Launcher) -> None:
     """In the first step, which may compile for long, `hang_timeout` is not looked at."""
     times = ("elastic.hang_timeout=8", "elastic.collective_timeout=8")
