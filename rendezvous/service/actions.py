@@ -39,4 +39,12 @@ class Warn:
     text: str
 
 
-Action = Write | Send | Close | Warn
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Tell the log that a node is not taken in, and why."""
+
+    node: str
+    reason: str
+
+
+Action = Write | Send | Close | Warn | Refusal

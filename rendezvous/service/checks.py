@@ -97,6 +97,7 @@ def _join(join: wire.Join) -> None:
     _name("host", join.host, HOST)
     _store_endpoint(join.store_endpoint)
     _mapping("labels", join.labels, MAX_LABEL)
+    seconds("attended", join.attended)
     if not RESUME_KEY_BYTES[0] <= len(join.resume_key) <= RESUME_KEY_BYTES[1]:
         raise _invalid("resume_key must be 16 to 64 bytes")
     _at_most("spec.max_nodes", join.spec.max_nodes, MAX_NODES)

@@ -20,6 +20,7 @@ from rendezvous.session.operator import Operator
 from rendezvous.store import MemoryStore, Store
 from rendezvous.store.location import parse_endpoints
 from rendezvous.timeouts import Timeouts
+from rendezvous.wire import rendezvous_pb2 as wire
 
 DEFAULT_PORT = 29400
 DEFAULT_ENDPOINT = f"127.0.0.1:{DEFAULT_PORT}"
@@ -45,6 +46,25 @@ Show jobs, generations and nodes, who leads, and why each generation began.
 
   remesh rendezvous status --endpoint h1:29400,h2:29400
   remesh rendezvous status --json | jq '.jobs[].generation'
+"""
+
+FORGET_HELP = """\
+Remove the records of jobs from the service and its store.
+
+A job that has ended is remembered for a day, and the newest 1,000 of them, so that an agent which
+comes late hears how it ended and does not begin it anew. Forgetting it makes its name free: an
+agent that comes with it starts the job again (from its checkpoints, where it has any). Run
+directories and checkpoints are not touched.
+
+  remesh rendezvous forget --ended                       every job that has ended
+  remesh rendezvous forget llama-7b llama-7b-retry       these two, if they have ended
+  remesh rendezvous forget llama-7b --force              one that has not, or can't be read, too
+
+A job that goes on is refused by name. With --force its agents, if any live, come back at once and
+go on in a new generation; what was counted against them, and what operators asked for, is gone.
+
+Exit code: 0 all that was named is forgotten (with --ended: whatever there was); 1 something is
+not, as the lines say; 2 wrong usage.
 """
 
 
@@ -77,7 +97,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stop = commands.add_parser("stop", help="end a job; it can be resumed")
     stop.add_argument("run_id", help="the job")
     stop.add_argument("--reason", default="an operator asked for it", help="for the record")
-    for command in (status, drain, scale, stop):
+    forget = commands.add_parser(
+        "forget", help="remove jobs' records", description=FORGET_HELP, formatter_class=raw
+    )
+    forget.add_argument("run_ids", nargs="*", metavar="RUN", help="jobs to forget")
+    forget.add_argument("--ended", action="store_true", help="forget all that have ended")
+    forget.add_argument(
+        "--force", action="store_true", help="of those named, also one that has not ended"
+    )
+    for command in (status, drain, scale, stop, forget):
         add_client_arguments(command)
 
 
@@ -260,6 +288,10 @@ async def _operate(args: argparse.Namespace) -> int:
                 )
             case "scale":
                 reply = await operator.scale(args.run_id, args.nodes)
+            case "forget":
+                return _tell_forgotten(
+                    await operator.forget(args.run_ids, ended=args.ended, force=args.force)
+                )
             case _:
                 reply = await operator.stop(args.run_id, reason=args.reason)
     return 0 if reply.accepted else _fail(reply.reason, EXIT_FAILED)
@@ -267,13 +299,30 @@ async def _operate(args: argparse.Namespace) -> int:
 
 def _check_names(args: argparse.Namespace) -> None:
     """What no service would know is refused without asking one. Raises ConfigurationError."""
+    if args.rendezvous_command == "forget":
+        if args.ended == bool(args.run_ids) or (args.ended and args.force):
+            raise ConfigurationError("forget: name jobs (with --force or without), or say --ended")
+        run_ids = args.run_ids
+    else:
+        run_ids = [args.run_id] if args.run_id else []
     try:
-        if args.run_id:
-            named(RUN_ID, args.run_id)
+        for run_id in run_ids:
+            named(RUN_ID, run_id)
         if args.rendezvous_command == "drain":
             named(NODE, args.node)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _tell_forgotten(reply: wire.ForgetReply) -> int:
+    """Say what became of each; the exit status."""
+    if reply.reason:
+        return _fail(reply.reason, EXIT_FAILED)
+    jobs = "1 job is" if len(reply.forgotten) == 1 else f"{len(reply.forgotten)} jobs are"
+    sys.stdout.write(f"{jobs} forgotten\n")
+    for run_id, why in sorted(reply.kept.items()):
+        _fail(f"{run_id} is not forgotten: {why}", EXIT_FAILED)
+    return EXIT_FAILED if reply.kept else 0
 
 
 def _pem(path: str | None) -> bytes | None:

@@ -7,7 +7,8 @@ ended must never keep the next one out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import Enum
 
 KEPT_SECONDS = 86_400.0
 MOST_KEPT = 1000
@@ -25,3 +26,41 @@ def forgettable(ended: Mapping[str, float], now: float, *, most: int = MOST_KEPT
     too_many = max(0, len(order) - most)
     old = sum(now - since > KEPT_SECONDS for since in ended.values())
     return order[: max(too_many, old)][:AT_ONCE]
+
+
+class Standing(Enum):
+    """Where a job is, as far as forgetting it goes."""
+
+    ENDED = "it has ended"
+    LIVE = "it has not ended"
+    UNREADABLE = "its record cannot be read"
+
+
+def sorted_out(
+    jobs: Mapping[str, Standing], named: Iterable[str], *, ended: bool, force: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Which jobs an operator's wish removes, and why it leaves others that it names alone.
+
+    `jobs` are all that there are; `ended` asks for all of them that have; `force` is for those
+    named.
+    """
+    if ended:
+        return [run_id for run_id, standing in jobs.items() if standing is Standing.ENDED], {}
+    gone: list[str] = []
+    kept: dict[str, str] = {}
+    for run_id in dict.fromkeys(named):
+        match jobs.get(run_id):
+            case None:
+                kept[run_id] = "there is no such job"
+            case Standing.ENDED:
+                gone.append(run_id)
+            case standing if force:
+                gone.append(run_id)
+            case Standing.LIVE:
+                kept[run_id] = (
+                    "it has not ended: stop it first, or say --force (agents that live go on, "
+                    "in a new generation)"
+                )
+            case standing:
+                kept[run_id] = f"{standing.value}: --force removes it all the same"
+    return gone, kept

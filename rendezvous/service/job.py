@@ -15,7 +15,7 @@ from rendezvous import membership as m
 from rendezvous.codec import generation_to_wire, spec_from_wire, spec_to_wire
 from rendezvous.errors import MessageError
 from rendezvous.generation import Generation
-from rendezvous.service.actions import Action, Close, Send, Warn, Write
+from rendezvous.service.actions import Action, Close, Refusal, Send, Warn, Write
 from rendezvous.service.translate import event_of
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -31,6 +31,7 @@ class Attendee:
     incarnation: int
     resume_key: bytes
     since: float
+    """When a service first took this life of the node in."""
     heard: float
     beat: m.Beat
     status: dict[str, str] = field(default_factory=dict)
@@ -49,9 +50,16 @@ class Job:
         self._nodes: dict[str, Attendee] = {}
         self._keys: dict[tuple[str, int], bytes] = {}
         self._encoded: tuple[Generation, bytes] | None = None
+        self._restored = (0, 0.0)
+        """The generation that an earlier leader began, and how old it was then, in seconds."""
 
-    def restore(self, record: m.Record | None, now: float) -> list[Action]:
-        """Take over from an earlier leader; once, before anything else."""
+    def restore(self, record: m.Record | None, now: float, *, age: float = 0.0) -> list[Action]:
+        """Take over from an earlier leader; once, before anything else.
+
+        `age` is of the record's generation, in seconds.
+        """
+        if record is not None and record.generation is not None:
+            self._restored = (record.generation.number, age)
         return self._step(m.NewLeader(record=record), now)
 
     # Agents
@@ -62,13 +70,13 @@ class Job:
         former = self._nodes.get(join.node)
         identity = (join.node, join.incarnation)
         if refusal := self._refusal(former, join, spec, now):
-            return [_send([stream], refused=refusal), Close(stream)]
+            return _refusing(stream, join.node, refusal)
         attendee = Attendee(
             stream=stream,
             node=join.node,
             incarnation=join.incarnation,
             resume_key=join.resume_key,
-            since=now,
+            since=now - join.attended,
             heard=now,
             beat=m.Beat(node=join.node, incarnation=join.incarnation),
             labels=dict(join.labels),
@@ -188,6 +196,7 @@ class Job:
     def status(self, now: float) -> wire.JobStatus:
         view = self._membership.view(now)
         generation, record = view.generation, self._membership.record
+        number, older = self._restored
         ranks = (
             {member.node: i for i, member in enumerate(generation.members)} if generation else {}
         )
@@ -197,7 +206,7 @@ class Job:
             reason=view.ended.reason if view.ended else view.waiting,
             generation=generation.number if generation else 0,
             generation_reason=generation.reason if generation else "",
-            generation_age=view.age,
+            generation_age=view.age + (older if generation and generation.number == number else 0),
             restarts=view.restarts,
             spec=None if record is None else spec_to_wire(record.spec),
             ended_by=view.ended.by if view.ended else "",
@@ -298,7 +307,7 @@ class Job:
         refused = wire.Refused(
             reason=effect.reason, retryable=effect.retryable, code=wire.CODE_DECIDED
         )
-        return [_send([stream], refused=refused), Close(stream)]
+        return _refusing(stream, effect.node, refused)
 
     def _encode(self, generation: Generation) -> bytes:
         # One encoding for all who hear of it, now and when they come back.
@@ -314,6 +323,10 @@ class Job:
 def _send(streams: Iterable[int], **body: Any) -> Send:
     message = wire.ServiceMessage(**body)
     return Send(tuple(streams), message.SerializeToString())
+
+
+def _refusing(stream: int, node: str, refused: wire.Refused) -> list[Action]:
+    return [_send([stream], refused=refused), Close(stream), Refusal(node, refused.reason)]
 
 
 def _phase(view: m.JobView) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from rendezvous.complaints import Complaints
 from rendezvous.errors import Deposed, StoreRefused
 from rendezvous.membership import Record
-from rendezvous.service.actions import Action, Close, Send, Warn, Write
+from rendezvous.service.actions import Action, Close, Refusal, Send, Warn, Write
 from rendezvous.service.job import Job
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.outbox import Outbox
-from rendezvous.service.records import encode_record, job_key
+from rendezvous.service.records import Stored, encode_record, job_key
+from rendezvous.service.refusals import Refusals
 from rendezvous.store import Leadership, Put
 from rendezvous.supervision import call_at, call_later, start_task
 
@@ -27,7 +29,8 @@ PAUSE_AFTER_FAILURE = 1.0
 
 class Keeper:
     """One job under this leader. `outboxes` are the service's open streams, `complaints` those of
-    all its jobs: a store that refuses one's writes refuses the others' too."""
+    all its jobs: a store that refuses one's writes refuses the others' too. `refusals` are of all
+    its jobs as well. `wall` is the time of day, in seconds since 1970."""
 
     def __init__(
         self,
@@ -36,12 +39,19 @@ class Keeper:
         outboxes: Mapping[int, Outbox],
         metrics: Metrics,
         complaints: Complaints | None = None,
+        refusals: Refusals | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.job = job
         self._leadership = leadership
         self._outboxes = outboxes
         self._metrics = metrics
         self._complaints = complaints or Complaints()
+        self._refusals = refusals or Refusals()
+        self._wall = wall
+        self._began = (0, 0.0)
+        """The number of the generation that was stored last, and since when it is, by `wall`."""
         self._waiting: deque[Action] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -49,10 +59,23 @@ class Keeper:
         self._closed = False
         self.ended_at: float | None = None
 
+    def restore(self, stored: Stored) -> None:
+        """Begin with what an earlier leader has stored."""
+        record, began = stored.record, stored.began
+        if record.generation is not None:
+            self._began = (record.generation.number, began)
+        age = max(0.0, self._wall() - began) if began else 0.0
+        self.run(lambda now: self.job.restore(record, now, age=age))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has ended, and that is stored."""
+        return self.job.ended and self._writing is None
+
     @property
     def over(self) -> bool:
         """Whether the job has ended, that is stored, and nobody attends any more."""
-        return self.job.ended and self._writing is None and not any(self.job.streams)
+        return self.ended and not any(self.job.streams)
 
     def run(self, decide: Callable[[float], Sequence[Action]]) -> None:
         """Let the job decide, and act on it. Whatever `decide` raises is raised."""
@@ -96,7 +119,12 @@ class Keeper:
                 return
             self._speak(action)
 
-    def _speak(self, action: Send | Close | Warn) -> None:
+    def _speak(self, action: Send | Close | Warn | Refusal) -> None:
+        if isinstance(action, Refusal):
+            now, run_id = self._loop.time(), self.job.run_id
+            if line := self._refusals.line(run_id, action.node, action.reason, now):
+                log.warning("%s", line)
+            return
         if isinstance(action, Warn):
             log.warning("job %s: %s", self.job.run_id, action.text)
             return
@@ -117,7 +145,7 @@ class Keeper:
                 record = self._newest(record)
                 try:
                     with self._metrics.store_write():
-                        await self._leadership.write([Put(key, encode_record(record))])
+                        await self._leadership.write([Put(key, self._encoded(record))])
                     self._complaints.over("write")
                     break
                 except StoreRefused as error:
@@ -134,6 +162,12 @@ class Keeper:
         finally:
             self._writing = None
         self._advance()
+
+    def _encoded(self, record: Record) -> bytes:
+        number = record.generation.number if record.generation is not None else 0
+        if number != self._began[0]:
+            self._began = (number, self._wall())
+        return encode_record(record, self._began[1] if number else 0.0)
 
     def _write_failed(self, error: Exception) -> None:
         """As where another leads already: whoever leads next begins with what is stored."""

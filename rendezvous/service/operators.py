@@ -1,4 +1,4 @@
-"""What operators ask: the state of jobs, and that they drain, scale or stop."""
+"""What operators ask: the state of jobs; that they drain, scale or stop; that they be forgotten."""
 
 from __future__ import annotations
 
@@ -53,7 +53,19 @@ def operator_handlers(service: Service) -> Mapping[str, grpc.RpcMethodHandler[by
 
         return operate
 
+    async def forget(data: bytes, context: Context) -> bytes:
+        if not service.knows(token_of(context)):
+            return wire.ForgetReply(reason="the token opens no job here").SerializeToString()
+        try:
+            request = wire.ForgetRequest.FromString(data)
+            for run_id in request.run_ids:
+                checks.run_id(run_id)
+        except (DecodeError, MessageError) as error:
+            return wire.ForgetReply(reason=str(error)).SerializeToString()
+        return (await service.forget(request, token_of(context))).SerializeToString()
+
     return {
+        "Forget": grpc.unary_unary_rpc_method_handler(forget),
         "Status": grpc.unary_unary_rpc_method_handler(status),
         "Drain": grpc.unary_unary_rpc_method_handler(operation(wire.DrainRequest, _drain)),
         "Scale": grpc.unary_unary_rpc_method_handler(operation(wire.ScaleRequest, _scale)),

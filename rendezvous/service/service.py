@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 from rendezvous.codec import BEAT
 from rendezvous.complaints import Complaints
@@ -16,14 +15,15 @@ from rendezvous.security import Tokens
 from rendezvous.service import checks
 from rendezvous.service.actions import Action
 from rendezvous.service.door import Door
-from rendezvous.service.forgetting import forgettable
+from rendezvous.service.forgetting import AT_ONCE, Standing, forgettable, sorted_out
 from rendezvous.service.job import Job
 from rendezvous.service.keeper import Keeper
 from rendezvous.service.leading import Candidate
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.outbox import Outbox
 from rendezvous.service.pace import look_interval, pulse_interval
-from rendezvous.service.records import JOBS, decode_record, job_key, run_id_of
+from rendezvous.service.records import JOBS, decode_stored, job_key, run_id_of
+from rendezvous.service.refusals import Refusals
 from rendezvous.store import Delete, Leadership, Store
 from rendezvous.supervision import awaited, logged, start_task
 from rendezvous.timeouts import Timeouts
@@ -78,6 +78,8 @@ class Service:
         self._unreadable: dict[str, str] = {}
         self._complaints = Complaints()
         """Of the store's refusals."""
+        self._refusals = Refusals()
+        """Of those who want to join."""
         self._leadership: Leadership | None = None
         self._leading_since = 0.0
         self._leaving = False
@@ -119,14 +121,13 @@ class Service:
                 log.warning("%s is no key of a job, and left alone", shown(entry.key))
                 continue
             try:
-                record = decode_record(entry.value)
+                stored = decode_stored(entry.value)
             except ValueError as error:
                 # Written by a later version, perhaps: it is left alone, and so is its job.
                 log.error("%s can't be read, and its job is left alone: %s", entry.key, error)
                 self._unreadable[run_id] = str(error)
                 continue
-            keeper = self._keep(run_id, leadership)
-            keeper.run(partial(keeper.job.restore, record))
+            self._keep(run_id, leadership).restore(stored)
 
     def _keep(self, run_id: str, leadership: Leadership) -> Keeper:
         job = Job(
@@ -135,7 +136,9 @@ class Service:
             pulse=self._timeouts.pulse,
             most_nodes=MAX_NODES_OF_A_JOB,
         )
-        keeper = Keeper(job, leadership, self._outboxes, self.metrics, self._complaints)
+        keeper = Keeper(
+            job, leadership, self._outboxes, self.metrics, self._complaints, self._refusals
+        )
         self._keepers[run_id] = keeper
         return keeper
 
@@ -233,13 +236,25 @@ class Service:
     async def _forget(self, run_ids: Sequence[str], leadership: Leadership) -> None:
         """Remove ended jobs from here and from the store, in one write."""
         gone = [run_id for run_id in run_ids if (k := self._keepers.get(run_id)) and k.over]
-        for run_id in gone:
-            self._keepers.pop(run_id).close()
+        if why := await self._remove(gone, leadership):
+            log.warning("%d ended jobs stay in the store: %s", len(gone), why)
+
+    async def _remove(self, run_ids: Sequence[str], leadership: Leadership) -> str:
+        """Remove jobs from here and from the store, in one write. Why they stay there, if so."""
+        for run_id in run_ids:
+            self._unreadable.pop(run_id, None)
+            if (keeper := self._keepers.pop(run_id, None)) is None:
+                continue
+            keeper.close()
+            self.metrics.forget(run_id)
+            for stream in keeper.job.streams:
+                self._outboxes[stream].close()
         try:
             # Whoever joins such a job from now on stores it after this.
-            await leadership.write([Delete(job_key(run_id)) for run_id in gone])
+            await leadership.write([Delete(job_key(run_id)) for run_id in run_ids])
         except StoreError as error:
-            log.warning("%d ended jobs stay in the store: %s", len(gone), error)
+            return str(error)
+        return ""
 
     def _drop_if_empty(self, run_id: str, keeper: Keeper) -> bool:
         if not keeper.job.empty:
@@ -306,6 +321,7 @@ class Service:
         self, stream: int, outbox: Outbox, first: bytes, token: str
     ) -> Keeper | wire.ServiceMessage:
         """Bind the stream to the node that joins, or say why not."""
+        run_id = node = ""
         try:
             if not self._tokens.known(token):
                 raise MessageError(wire.CODE_UNAUTHENTICATED, "the token opens no job here")
@@ -317,6 +333,7 @@ class Service:
                 raise MessageError(
                     wire.CODE_UNAUTHENTICATED, f"the token does not open job {join.run_id}"
                 )
+            run_id, node = join.run_id, join.node
             if self._leadership is None or self._leaving:
                 return wire.ServiceMessage(redirect=self._redirect("this replica does not lead"))
             self._make_room(join.run_id)
@@ -330,6 +347,8 @@ class Service:
                 raise
         except MessageError as error:
             self.metrics.rejected()
+            if line := self._refusals.line(run_id, node, str(error), self._loop.time()):
+                log.warning("%s", line)
             refused = wire.Refused(
                 reason=str(error),
                 code=error.code,
@@ -352,8 +371,12 @@ class Service:
             )
         if run_id in self._keepers or len(self._keepers) < MAX_JOBS:
             return
-        if sum(not keeper.over for keeper in self._keepers.values()) >= MAX_JOBS:
-            raise MessageError(wire.CODE_EXHAUSTED, f"the service holds {MAX_JOBS} jobs")
+        if sum(not keeper.job.ended for keeper in self._keepers.values()) >= MAX_JOBS:
+            raise MessageError(
+                wire.CODE_EXHAUSTED,
+                f"the service holds {MAX_JOBS} jobs that have not ended, as many as it takes "
+                "(`remesh rendezvous stop` ends one)",
+            )
 
     async def _hear(self, stream: int, outbox: Outbox, keeper: Keeper, read: Read) -> None:
         offences = 0
@@ -419,3 +442,36 @@ class Service:
             return wire.AdminReply(reason=str(error))
         await keeper.settle()
         return wire.AdminReply(accepted=True)
+
+    async def forget(self, request: wire.ForgetRequest, token: str) -> wire.ForgetReply:
+        """Remove the records of jobs; answers when they are gone from the store."""
+        leadership = self._leadership
+        if leadership is None:
+            leader = self.candidate.leader
+            return wire.ForgetReply(reason="this replica does not lead", leader=leader)
+        gone, kept = sorted_out(
+            self._standings(token), request.run_ids, ended=request.ended, force=request.force
+        )
+        forgotten: list[str] = []
+        for first in range(0, len(gone), AT_ONCE):
+            some = gone[first : first + AT_ONCE]
+            if why := await self._remove(some, leadership):
+                kept |= dict.fromkeys(some, f"its record stays in the store: {why}")
+            else:
+                forgotten += some
+        if forgotten:
+            log.info("an operator had the records of %d jobs removed", len(forgotten))
+        return wire.ForgetReply(forgotten=forgotten, kept=kept)
+
+    def _standings(self, token: str) -> dict[str, Standing]:
+        """Of all jobs that the token opens."""
+        jobs = {
+            run_id: Standing.ENDED if keeper.ended else Standing.LIVE
+            for run_id, keeper in self._keepers.items()
+        }
+        jobs |= dict.fromkeys(self._unreadable, Standing.UNREADABLE)
+        return {
+            run_id: standing
+            for run_id, standing in sorted(jobs.items())
+            if self._tokens.opens(run_id, token)
+        }

@@ -1,4 +1,5 @@
-"""What an operator asks of the service: the state of jobs, and that they drain, scale or stop."""
+"""What an operator asks of the service: the state of jobs; that they drain, scale or stop; that
+they are forgotten."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from rendezvous.wire import rendezvous_pb2 as wire
 
 SERVICE = "/remesh.rendezvous.v1.Rendezvous"
 DEADLINE = 3.0
+MANY_WRITES = 10
+"""How many times the deadline it may take to remove all there is."""
 _Order = wire.DrainRequest | wire.ScaleRequest | wire.StopRequest
-_Request = wire.StatusRequest | _Order
-_Reply = TypeVar("_Reply", wire.StatusReply, wire.AdminReply)
+_Request = wire.StatusRequest | wire.ForgetRequest | _Order
+_Reply = TypeVar("_Reply", wire.StatusReply, wire.AdminReply, wire.ForgetReply)
 
 
 class Operator:
@@ -69,12 +72,26 @@ class Operator:
         request = wire.StopRequest(run_id=run_id, reason=plain(reason, MAX_TEXT))
         return await self._order("Stop", request)
 
+    async def forget(
+        self, run_ids: Sequence[str] = (), *, ended: bool = False, force: bool = False
+    ) -> wire.ForgetReply:
+        """Remove the records of the jobs named, or of all that have ended and the token opens."""
+        request = wire.ForgetRequest(run_ids=run_ids, ended=ended, force=force)
+        deadline = MANY_WRITES * self._deadline
+        return await self._ask("Forget", request, wire.ForgetReply, deadline=deadline)
+
     async def _order(self, method: str, request: _Order) -> wire.AdminReply:
         leader = (await self.status(request.run_id)).leader
         return await self._ask(method, request, wire.AdminReply, first=leader)
 
     async def _ask(
-        self, method: str, request: _Request, kind: type[_Reply], *, first: str = ""
+        self,
+        method: str,
+        request: _Request,
+        kind: type[_Reply],
+        *,
+        first: str = "",
+        deadline: float = 0.0,
     ) -> _Reply:
         """The leader's answer if it can be had, else any replica's."""
         tried: dict[str, str] = {}
@@ -88,7 +105,7 @@ class Operator:
             try:
                 data = await call(
                     request.SerializeToString(),
-                    timeout=self._deadline,
+                    timeout=deadline or self._deadline,
                     metadata=self._security.metadata(),
                 )
             except grpc.aio.AioRpcError as error:
@@ -96,10 +113,12 @@ class Operator:
                 continue
             tried[endpoint] = "not the leader"
             answer = kind.FromString(data)
-            if isinstance(answer, wire.AdminReply):
+            if isinstance(answer, wire.StatusReply):
+                leads = answer.leader == answer.service
+            elif isinstance(answer, wire.AdminReply):
                 leads = not answer.leader
             else:
-                leads = answer.leader == answer.service
+                leads = not answer.reason
             if leads:
                 return answer
             # A replica that is cut off from the store knows of no leader, where others may.

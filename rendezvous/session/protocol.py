@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rendezvous.bounds import MAX_SECONDS
 from rendezvous.codec import generation_from_wire, spec_to_wire
 from rendezvous.membership.spec import JobSpec
 from rendezvous.session import events
@@ -67,8 +68,8 @@ class SessionProtocol:
         self._silence = timeouts.silence_of(spec)
         self._unanswered = 0
         self._down_since: float | None = None
-        self._met = False
-        """Whether a service has ever taken this life of the node in."""
+        self._met: float | None = None
+        """When a service took this life of the node in for the first time."""
         self._earlier = heard
         self.generation = heard
         self.attending = False
@@ -113,6 +114,7 @@ class SessionProtocol:
             resume_key=self._resume_key,
             generation=self.generation if self.generation > self._earlier else 0,
             earlier=self._earlier,
+            attended=0.0 if self._met is None else min(MAX_SECONDS, now - self._met),
         )
         messages = [wire.AgentMessage(join=join), *self._standing]
         if self._status:
@@ -148,7 +150,7 @@ class SessionProtocol:
         self._not_before = max(self._not_before, now + wait * self._rng.uniform(0.5, 1.0))
         if self._down_since is None and not self.over:
             self._down_since = self._heard
-            return [events.Disconnected(self._heard, met=self._met)]
+            return [events.Disconnected(self._heard, met=self._met is not None)]
         return []
 
     # Saying
@@ -178,7 +180,7 @@ class SessionProtocol:
         self._heard = now
         match message.WhichOneof("body"):
             case "welcome":
-                return self._welcome(message.welcome)
+                return self._welcome(message.welcome, now)
             case "generation_began":
                 return self._generation(message.generation_began)
             case "ack":
@@ -208,9 +210,10 @@ class SessionProtocol:
     def _expect_pulse(self, milliseconds: int) -> None:
         self._silence = max(self._timeouts.silence_of(self._spec), 2.5 * milliseconds / 1000)
 
-    def _welcome(self, message: wire.Welcome) -> list[SessionEvent]:
+    def _welcome(self, message: wire.Welcome, now: float) -> list[SessionEvent]:
         self._expect_pulse(message.pulse_ms)
-        self.attending = self._met = True
+        self.attending = True
+        self._met = now if self._met is None else self._met
         self._failures = self._unanswered = 0
         self._refusal = ""
         if self._down_since is None:

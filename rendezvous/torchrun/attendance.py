@@ -10,7 +10,14 @@ from torch._C._distributed_c10d import TCPStore
 
 from rendezvous.errors import RendezvousError
 from rendezvous.generation import Generation
-from rendezvous.session import DrainAsked, GenerationBegan, NodeIdentity, Operator, Session
+from rendezvous.session import (
+    DrainAsked,
+    GenerationBegan,
+    NodeIdentity,
+    Operator,
+    Refused,
+    Session,
+)
 from rendezvous.supervision import awaited, start_task
 from rendezvous.torchrun.progress import Departure, Progress
 from rendezvous.torchrun.service_settings import ServiceSettings
@@ -59,6 +66,11 @@ class Attendance:
     @property
     def closed(self) -> bool:
         return self._progress.closed != ""
+
+    @property
+    def refusal(self) -> str:
+        """Why a service that answers does not take this node in; empty if none has said so."""
+        return self._progress.refusal
 
     async def enter(self) -> Entry:
         """Leave the last generation, if it still stands, and wait for the next.
@@ -158,6 +170,8 @@ class Attendance:
         try:
             async for event in session.events():
                 log.info("%s hears %s", self.node, type(event).__name__)
+                if isinstance(event, Refused):
+                    log.warning("the rendezvous service refuses %s: %s", self.node, event.reason)
                 if isinstance(event, GenerationBegan):
                     await self._prepare(session, event.generation)
                 elif isinstance(event, DrainAsked):

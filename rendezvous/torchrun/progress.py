@@ -71,6 +71,7 @@ class Progress:
                 self.connected = False
             case Reconnected():
                 self.connected = True
+                self.refusal = ""
 
     @property
     def rank(self) -> int | None:

@@ -92,8 +92,10 @@ class ServiceHandler(AgentHandler):
             log.warning("%s ends: %s", self._attendance.node, error)
             raise SystemExit(0) from error
         except TimeoutError as error:
+            where = f"at {', '.join(settings.endpoints)} for {settings.join_timeout:g} s"
+            refusal = self._attendance.refusal
             raise RendezvousTimeoutError(
-                f"no service at {', '.join(settings.endpoints)} for {settings.join_timeout:g} s"
+                f"this node was refused {where}: {refusal}" if refusal else f"no service {where}"
             ) from error
         except (RendezvousError, OSError, RuntimeError) as error:
             raise RendezvousConnectionError(str(error)) from error

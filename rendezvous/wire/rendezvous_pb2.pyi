@@ -51,7 +51,7 @@ class AgentMessage(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., left: _Optional[_Union[Left, _Mapping]] = ..., worker_failed: _Optional[_Union[WorkerFailed, _Mapping]] = ..., drain: _Optional[_Union[DrainNotice, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run_id", "node", "incarnation", "slots", "host", "labels", "store_endpoint", "spec", "resume_key", "generation", "earlier")
+    __slots__ = ("protocol", "run_id", "node", "incarnation", "slots", "host", "labels", "store_endpoint", "spec", "resume_key", "generation", "earlier", "attended")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class Join(_message.Message):
     RESUME_KEY_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EARLIER_FIELD_NUMBER: _ClassVar[int]
+    ATTENDED_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run_id: str
     node: str
@@ -83,7 +84,8 @@ class Join(_message.Message):
     resume_key: bytes
     generation: int
     earlier: int
-    def __init__(self, protocol: _Optional[int] = ..., run_id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., slots: _Optional[int] = ..., host: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., store_endpoint: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., resume_key: _Optional[bytes] = ..., generation: _Optional[int] = ..., earlier: _Optional[int] = ...) -> None: ...
+    attended: float
+    def __init__(self, protocol: _Optional[int] = ..., run_id: _Optional[str] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., slots: _Optional[int] = ..., host: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., store_endpoint: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., resume_key: _Optional[bytes] = ..., generation: _Optional[int] = ..., earlier: _Optional[int] = ..., attended: _Optional[float] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("min_nodes", "max_nodes", "node_multiple", "max_restarts", "node_failures", "step_failures", "join_timeout", "last_call", "beat_timeout", "reconnect_grace", "leader_grace", "boundary_timeout", "grow_interval", "wait")
@@ -475,6 +477,35 @@ class StopRequest(_message.Message):
     run_id: str
     reason: str
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ForgetRequest(_message.Message):
+    __slots__ = ("run_ids", "ended", "force")
+    RUN_IDS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    run_ids: _containers.RepeatedScalarFieldContainer[str]
+    ended: bool
+    force: bool
+    def __init__(self, run_ids: _Optional[_Iterable[str]] = ..., ended: _Optional[bool] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class ForgetReply(_message.Message):
+    __slots__ = ("forgotten", "kept", "reason", "leader")
+    class KeptEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    forgotten: _containers.RepeatedScalarFieldContainer[str]
+    kept: _containers.ScalarMap[str, str]
+    reason: str
+    leader: str
+    def __init__(self, forgotten: _Optional[_Iterable[str]] = ..., kept: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ..., leader: _Optional[str] = ...) -> None: ...
 
 class AdminReply(_message.Message):
     __slots__ = ("accepted", "reason", "leader")

@@ -59,6 +59,11 @@ class RendezvousStub:
                 request_serializer=rendezvous_dot_wire_dot_rendezvous__pb2.StopRequest.SerializeToString,
                 response_deserializer=rendezvous_dot_wire_dot_rendezvous__pb2.AdminReply.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/remesh.rendezvous.v1.Rendezvous/Forget',
+                request_serializer=rendezvous_dot_wire_dot_rendezvous__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=rendezvous_dot_wire_dot_rendezvous__pb2.ForgetReply.FromString,
+                _registered_method=True)
 
 
 class RendezvousServicer:
@@ -101,6 +106,13 @@ class RendezvousServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Forget(self, request, context):
+        """Remove the records of jobs, of those that have ended unless told otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RendezvousServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_RendezvousServicer_to_server(servicer, server):
                     servicer.Stop,
                     request_deserializer=rendezvous_dot_wire_dot_rendezvous__pb2.StopRequest.FromString,
                     response_serializer=rendezvous_dot_wire_dot_rendezvous__pb2.AdminReply.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=rendezvous_dot_wire_dot_rendezvous__pb2.ForgetRequest.FromString,
+                    response_serializer=rendezvous_dot_wire_dot_rendezvous__pb2.ForgetReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +282,33 @@ class Rendezvous:
             '/remesh.rendezvous.v1.Rendezvous/Stop',
             rendezvous_dot_wire_dot_rendezvous__pb2.StopRequest.SerializeToString,
             rendezvous_dot_wire_dot_rendezvous__pb2.AdminReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/remesh.rendezvous.v1.Rendezvous/Forget',
+            rendezvous_dot_wire_dot_rendezvous__pb2.ForgetRequest.SerializeToString,
+            rendezvous_dot_wire_dot_rendezvous__pb2.ForgetReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -183,10 +183,15 @@ class Agent:
             self._attendance.report({"state": self._state.word, "step": str(self._record.step)})
 
     def _lose_patience(self, now: float) -> None:
-        """Leave as after notice where no service ends the waiting, for there is none."""
-        joins, unheard = self._state.generation is None, self._state.unheard
-        waits = self._state.waiting
-        if reason := self._patience.over(unheard=unheard, joins=joins, waits=waits, now=now):
+        """Leave as after notice where no service ends the waiting: none is there, or wants us."""
+        reason = self._patience.over(
+            unheard=self._state.unheard,
+            joins=self._state.generation is None,
+            waits=self._state.waiting,
+            now=now,
+            refusal=self._waiting.refusal,
+        )
+        if reason:
             self._drain(reason)
 
     def _broke(self, error: Exception) -> None:

@@ -26,11 +26,13 @@ class Patience:
         self._over = False
         """Whether that was said: it is once."""
 
-    def over(self, *, unheard: bool, joins: bool, waits: bool, now: float) -> str:
+    def over(
+        self, *, unheard: bool, joins: bool, waits: bool, now: float, refusal: str = ""
+    ) -> str:
         """Why this node leaves; empty where it does not, and after it was said.
 
         `unheard`: no service is; `joins`: there was no generation yet; `waits`: the last one is
-        over, and this node was in it.
+        over, and this node was in it; `refusal`: why a service that answers does not take it in.
         """
         if not self._where or not unheard or not (joins or waits):
             self._since = None
@@ -43,4 +45,9 @@ class Patience:
         if self._over or now - self._since < limit:
             return ""
         self._over = True
+        if refusal:
+            return (
+                f"the rendezvous service at {self._where} refused this node for {limit:g} s "
+                f"({name}): {refusal}"
+            )
         return f"no rendezvous service at {self._where} took this node in for {limit:g} s ({name})"

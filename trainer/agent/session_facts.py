@@ -39,7 +39,7 @@ def fact_of_event(
         case Refused(reason, retryable):
             if not retryable:
                 return facts.TurnedAway(reason)
-            waiting.not_taken_in(reason)
+            waiting.refused(reason, trains=trains)
         case Spare(reason, generation):
             record.event("node.spare", reason=reason)
             waiting.wait_for(f"waiting: {reason}")

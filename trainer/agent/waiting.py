@@ -10,7 +10,7 @@ from trainer.supervision import Failed, call_later
 NEVER_MET = "no rendezvous service answers"
 NOTICE_SECONDS = 1.0
 """What is over sooner than this is not worth a line."""
-NOT_TAKEN_IN = "not taken in yet"
+REFUSED = "the rendezvous service refuses this node"
 SERVICE_LOST = "the rendezvous service is out of reach"
 
 
@@ -36,6 +36,8 @@ class Waiting:
         """What of that was last shown."""
         self._met = True
         """Whether a service was ever there, when it was last lost."""
+        self.refusal = ""
+        """Why a service that answers does not want this node now."""
 
     def wait_for(self, text: str) -> None:
         """Shown once, and only when it is still so a moment later."""
@@ -43,9 +45,11 @@ class Waiting:
             self._text = text
             call_later(NOTICE_SECONDS, self._still, text, failed=self._failed)
 
-    def not_taken_in(self, reason: str) -> None:
+    def refused(self, reason: str, *, trains: bool) -> None:
         """A service answers, and does not want this node now."""
-        self.wait_for(f"{NOT_TAKEN_IN}: {reason}")
+        self.refusal = reason
+        then = "its ranks go on, and it asks again" if trains else "it asks again"
+        self.wait_for(f"{REFUSED}: {reason}; {then}")
 
     def over(self) -> None:
         """A generation has begun."""
@@ -54,7 +58,7 @@ class Waiting:
     def service_lost(self, *, met: bool, trains: bool) -> None:
         """No service is heard. `met`: one was, before; `trains`: the ranks go on without it."""
         self._met = met
-        if self._text.startswith(NOT_TAKEN_IN):
+        if self._text.startswith(REFUSED):
             return  # it is not out of reach: its answer was no, and it hung up
         if not met:
             where = ", ".join(self._endpoints)
@@ -65,13 +69,16 @@ class Waiting:
         self.wait_for(f"{SERVICE_LOST}; {then}")
 
     def service_back(self) -> None:
-        """One is heard again."""
+        """One has taken this node in."""
+        self.refusal = ""
         if self._met:
             self._record.event("rendezvous.back")
         if self._shown.startswith(SERVICE_LOST):
             self._record.notice("the rendezvous service is back")
         elif self._shown.startswith(NEVER_MET):
             self._record.notice("a rendezvous service answers now")
+        elif self._shown.startswith(REFUSED):
+            self._record.notice("the rendezvous service takes this node in now")
         self._text = self._shown = ""
 
     def _still(self, text: str) -> None:

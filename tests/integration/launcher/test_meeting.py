@@ -37,7 +37,7 @@ def test_two_agents_of_one_name_are_told_so(launcher: Launcher) -> None:
     second = launcher.start(command)
     assert second.stderr is not None
     told = (line for line in second.stderr if "name of its own" in line)
-    assert "not taken in yet: node same attends already" in next(told, "")
+    assert "the rendezvous service refuses this node: node same attends already" in next(told, "")
 
 
 def ipv6() -> bool:

@@ -23,6 +23,17 @@ def test_a_service_that_never_answers_is_given_up(joins: bool, limit: float) -> 
     assert over(200.0) == "", "it is said once"
 
 
+def test_a_service_that_refuses_is_given_up_with_its_reason() -> None:
+    patience = Patience(["h:1"], TIMES)
+    waits = {"unheard": True, "joins": True, "waits": False, "refusal": "it holds 1000 jobs"}
+    assert patience.over(now=100.0, **waits) == ""  # type: ignore[arg-type]
+    said = patience.over(now=120.0, **waits)  # type: ignore[arg-type]
+    assert said == (
+        "the rendezvous service at h:1 refused this node for 20 s (join_timeout): "
+        "it holds 1000 jobs"
+    )
+
+
 def test_a_service_that_answers_in_between_begins_it_anew() -> None:
     patience = Patience(["h:1"], TIMES)
     for now, unheard in ((0.0, True), (4.0, False), (5.0, True), (9.0, True)):

@@ -39,11 +39,17 @@ async def test_a_service_that_says_no_is_not_out_of_reach(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "NOTICE_SECONDS", 0.0)
     told = Told()
     waiting = Waiting(cast("Any", told), ["h:1"], quiet=lambda: False, failed=failed)
-    waiting.not_taken_in("node same attends already")
+    waiting.refused("node same attends already", trains=False)
     waiting.service_lost(met=False, trains=False)
     await told.until(1)
-    assert told.notices == ["not taken in yet: node same attends already"]
+    refused = "the rendezvous service refuses this node: node same attends already; it asks again"
+    assert told.notices == [refused]
+    assert waiting.refusal == "node same attends already"
     waiting.service_back()
+    assert waiting.refusal == ""
     waiting.service_lost(met=False, trains=False)
-    await told.until(2)
-    assert told.notices[1:] == ["no rendezvous service answers at h:1 yet; trying on"]
+    await told.until(3)
+    assert told.notices[1:] == [
+        "the rendezvous service takes this node in now",
+        "no rendezvous service answers at h:1 yet; trying on",
+    ]

@@ -182,6 +182,28 @@ def test_a_new_leader_takes_over_what_was_written() -> None:
     assert successor.generation.number == 1
 
 
+def test_ages_go_on_under_another_leader() -> None:
+    """1. A generation, 7.5 s old, is taken over. 2. Its members come back. 3. Another begins."""
+    _, actions = _formed()
+    (record,) = [action.record for action in actions if isinstance(action, Write)][-1:]
+    successor = Job("job", service="there:2", pulse=1.0, most_nodes=10)
+    successor.restore(record, 100.0, age=7.5)
+    for stream, node in ((1, "a"), (2, "b")):
+        join = _join(node, generation=1)
+        join.attended = 9.0
+        successor.join(stream, join, 100.5)
+    status = successor.status(101.0)
+    assert status.generation_age == pytest.approx(8.5)
+    assert [node.attending_for for node in status.nodes] == [pytest.approx(9.5)] * 2
+    failed = wire.WorkerFailed(generation=1, rank=0, signal=9, step=3, store_endpoint="a:2")
+    successor.receive(1, wire.AgentMessage(sequence=1, worker_failed=failed), 102.0)
+    left = wire.Left(generation=1, version=3, store_endpoint="b:2")
+    successor.receive(2, wire.AgentMessage(sequence=1, left=left), 102.5)
+    status = successor.status(103.0)
+    assert status.generation == 2
+    assert status.generation_age <= 1.0
+
+
 def test_the_status_names_phase_and_reason() -> None:
     job = _job()
     job.join(1, _join("a"), 0.0)

@@ -122,6 +122,10 @@ class Agent:
         assert (await self.until("job_ended")).status == "completed"
         await self.go()
 
+    async def ended(self) -> None:
+        """The service has ended the stream."""
+        await asyncio.wait([self._task])
+
     async def go(self) -> None:
         self._said.put_nowait(None)
         await asyncio.wait([self._task])
