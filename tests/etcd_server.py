@@ -102,6 +102,39 @@ class EtcdServer:
         """For `--store`."""
         return f"etcd://{self.endpoint}"
 
+    def settle(self) -> None:
+        """Return when it takes writes: there is a leader, and it is known."""
+        deadline = time.monotonic() + READY
+        while True:
+            try:
+                self.ctl("put", "/settled", "")
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                continue
+            return
+
+    def add(self, name: str, *more: str, options: Sequence[str] = ()) -> EtcdServer:
+        """Another member of this one's cluster, ready. `more` are flags of `etcdctl member add`."""
+        peer_port = free_port()
+        told = self.ctl("member", "add", name, f"--peer-urls=http://127.0.0.1:{peer_port}", *more)
+        initial = next(x for x in told.splitlines() if x.startswith("ETCD_INITIAL_CLUSTER="))
+        urls = dict(pair.split("=") for pair in initial.partition("=")[2].strip('"').split(","))
+        peers = {member: int(url.rpartition(":")[2]) for member, url in urls.items()}
+        member = EtcdServer(
+            self.directory.parent,
+            name=name,
+            peers=peers,
+            options=["--initial-cluster-state=existing", *options],
+        )
+        member.restart()
+        return member
+
+    def members(self) -> dict[str, str]:
+        """The ids of the cluster's members, by name."""
+        rows = [line.split(", ") for line in self.ctl("member", "list").splitlines()]
+        return {row[2]: row[0] for row in rows}
+
     @property
     def pid(self) -> int:
         assert self._process is not None

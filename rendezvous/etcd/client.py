@@ -42,17 +42,24 @@ class EtcdClient:
         access: Access | None = None,
         deadlines: Deadlines | None = None,
         read_access: Callable[[], Access] | None = None,
+        learn: bool = True,
     ) -> None:
         """`read_access` reads anew what `access` was read from: files change. It may raise
-        ConfigurationError."""
+        ConfigurationError. Unless `learn` is false, other members that the cluster names are used
+        as well."""
         self._connection = Connection(
-            endpoints, access=access, deadlines=deadlines, read_access=read_access
+            endpoints, access=access, deadlines=deadlines, read_access=read_access, learn=learn
         )
 
     @property
     def endpoint(self) -> str:
         """The member in use."""
         return self._connection.current.address
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All that are used, those given and those learnt, the one in use first."""
+        return self._connection.addresses()
 
     async def get(self, key: str) -> Entry | None:
         answer = await self._connection.call(methods.RANGE, wire.RangeRequest(key=key.encode()))

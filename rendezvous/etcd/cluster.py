@@ -49,6 +49,8 @@ class Cluster:
         if self._said.get(address) != cluster:
             self._marks.pop(address, None)
         self._said[address] = cluster
+        if address not in self._addresses:
+            return  # the cluster itself has named it, and has no vote about itself
         said, votes = Counter(self._listed()).most_common(1)[0]
         most = 2 * votes > len(self._addresses)
         if votes == len(self._addresses) or (most and not self.home):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 
 import grpc.aio
@@ -22,11 +21,14 @@ from rendezvous.errors import (
 )
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.deadlines import Deadlines
+from rendezvous.etcd.discovery import EVERY, Discovery
 from rendezvous.etcd.endpoint import NO_LOGIN, REQUIRE_LEADER, Endpoint, Metadata, pause_after
 from rendezvous.etcd.introductions import Introductions
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
 from rendezvous.etcd.renewer import EtcdRenewer
+from rendezvous.etcd.roster import Roster
 from rendezvous.etcd.verdict import Verdict, judge
+from rendezvous.supervision import logged, start_task
 from rendezvous.wire import etcd_pb2 as wire
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,9 @@ UNREACHABLE = "etcd"
 class Connection:
     """The members of one cluster, of which one is used until it fails; then the next is.
 
-    `endpoints` are host:port. One that turns out to belong to another cluster is left out. Raises
-    ConfigurationError when there are none.
+    `endpoints` are host:port. One that turns out to belong to another cluster is left out; with
+    `learn`, other members of the cluster are used too. Raises ConfigurationError when there are
+    none.
     """
 
     def __init__(
@@ -55,14 +58,13 @@ class Connection:
         access: Access | None = None,
         deadlines: Deadlines | None = None,
         read_access: Callable[[], Access] | None = None,
+        learn: bool = True,
     ) -> None:
         if not endpoints:
             raise ConfigurationError("etcd: no endpoint is given")
         self._access = access or Access()
         self.deadlines = deadlines or Deadlines()
-        credentials = self._access.credentials()
-        self._endpoints = [Endpoint(address, credentials) for address in endpoints]
-        self._current = random.randrange(len(self._endpoints))
+        self._roster = Roster([self._endpoint(address) for address in endpoints])
         self._token = ""
         self._without_login = False
         """Whether etcd has said that it asks nobody for a name."""
@@ -70,8 +72,20 @@ class Connection:
         self._read_at = 0.0
         """When the files were read last."""
         self._renewing = asyncio.Lock()
-        self.introductions = Introductions(self._endpoints, self._access, self.deadlines)
+        self.introductions = Introductions(self._roster.given, self._access, self.deadlines)
         """Which of them belong together."""
+        self._discovery = Discovery(
+            self._roster,
+            self.introductions.cluster,
+            self.deadlines,
+            make=self._endpoint,
+            tls=self._access.credentials() is not None,
+        )
+        self._learns = learn
+        self._looking: asyncio.Task[None] | None = None
+        """Asks for the members of the cluster."""
+        self._looked_at = float("-inf")
+        """When that began last."""
         self._complaints = Complaints()
         self._silent = ""
         """Why no endpoint answers; empty when one did."""
@@ -81,10 +95,8 @@ class Connection:
 
     def renewer(self) -> EtcdRenewer:
         """For another thread, on a connection of its own; it begins with the member in use."""
-        ahead = [*self._endpoints[self._current :], *self._endpoints[: self._current]]
-        addresses = [endpoint.address for endpoint in ahead]
         return EtcdRenewer(
-            addresses,
+            self._roster.addresses,
             lambda: self._access,
             attempt=self.deadlines.attempt,
             cluster=self.introductions.cluster,
@@ -92,16 +104,19 @@ class Connection:
 
     @property
     def current(self) -> Endpoint:
-        return self._endpoints[self._current]
+        return self._roster.current
+
+    def addresses(self) -> tuple[str, ...]:
+        """Of all endpoints, beginning with the one in use."""
+        return self._roster.addresses()
 
     def leave(self, failed: Endpoint) -> None:
         """Use the next endpoint, unless another call has seen to it already."""
-        if self.current is failed:
-            self._current = (self._current + 1) % len(self._endpoints)
+        self._roster.leave(failed)
 
     def pause_after(self, failures: int) -> float:
         """Seconds until the next attempt, after so many in a row that failed."""
-        return pause_after(failures, len(self._endpoints))
+        return pause_after(failures, len(self._roster.all))
 
     async def call(
         self,
@@ -134,7 +149,7 @@ class Connection:
                 self.leave(endpoint)
                 self._read_again(loop.time(), IN_NEED)
                 # Where nobody's cluster is known yet, all of them were asked for it.
-                asked = 1 if self.introductions.cluster.home else len(self._endpoints)
+                asked = 1 if self.introductions.cluster.home else len(self._roster.given)
                 await asyncio.sleep(self.pause_after(asked * len(failures)))
                 continue
             metadata = await self.metadata() if authenticated else REQUIRE_LEADER
@@ -149,6 +164,7 @@ class Connection:
                     why = f"{endpoint.address}: {problem}"
                 else:
                     self._done(method.repeatable)
+                    self._look_around(endpoint, metadata, loop.time())
                     return answer
             except grpc.aio.AioRpcError as error:
                 verdict = judge(error.code(), error.details() or "")
@@ -168,7 +184,7 @@ class Connection:
         raise self._unavailable(method.path, failures, loop.time())
 
     def _unavailable(self, path: str, failures: Sequence[str], now: float) -> StoreUnavailable:
-        told = "; ".join(dict.fromkeys(failures[-2 * len(self._endpoints) :])) or "no time left"
+        told = "; ".join(dict.fromkeys(failures[-2 * len(self._roster.all) :])) or "no time left"
         self._silent = f"etcd does not answer: {told}"
         if self._complaints.due(UNREACHABLE, now):
             log.warning("%s", self._silent)
@@ -254,7 +270,7 @@ class Connection:
             return False
         log.info("etcd: the password or certificates have changed, and are used from now on")
         if not access.same_tls(self._access):
-            for endpoint in self._endpoints:
+            for endpoint in self._roster.all:
                 endpoint.show(access.credentials())
         self._access = self.introductions.access = access
         self._token = ""
@@ -266,5 +282,19 @@ class Connection:
 
     async def close(self) -> None:
         self.closed = True
-        for endpoint in self._endpoints:
-            await endpoint.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await self._roster.close()
+
+    def _endpoint(self, address: str) -> Endpoint:
+        return Endpoint(address, self._access.credentials())
+
+    def _look_around(self, teller: Endpoint, metadata: Metadata, now: float) -> None:
+        """Who has just answered is asked for the members, if it is time."""
+        if self._learns and now - self._looked_at > EVERY:
+            if self._looking is not None and not self._looking.done():
+                return
+            self._looked_at = now
+            looking = self._discovery.look(teller, metadata, now)
+            self._looking = start_task(looking, name="etcd's members", failed=logged)

@@ -67,4 +67,7 @@ WATCH = Method(
 AUTHENTICATE = Method(
     "/etcdserverpb.Auth/Authenticate", wire.AuthenticateRequest, wire.AuthenticateResponse, True
 )
+MEMBERS = Method(
+    "/etcdserverpb.Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse, True
+)
 STATUS = Method("/etcdserverpb.Maintenance/Status", wire.StatusRequest, wire.StatusResponse, True)

@@ -21,21 +21,22 @@ from rendezvous.wire import etcd_pb2 as wire
 class EtcdRenewer:
     """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer.
 
-    `cluster` knows who is asked for the lease, which no other cluster has; `access` gives what is
-    to be shown by now.
+    `endpoints` gives those of now, which change; `cluster` knows who is asked for the lease, which
+    no other cluster has; `access` gives what is to be shown by now.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Callable[[], Sequence[str]],
         access: Callable[[], Access],
         *,
         attempt: float,
         cluster: Cluster,
     ) -> None:
-        self._endpoints = tuple(endpoints)
+        self._endpoints = endpoints
+        self._address = endpoints()[0]
+        """The member in use."""
         self._access, self._attempt, self._cluster = access, attempt, cluster
-        self._turn = 0
         self._channel: grpc.Channel | None = None
         self._token = ""
 
@@ -55,7 +56,7 @@ class EtcdRenewer:
                 self._token = ""
                 if isinstance(verdict, StoreError):
                     raise verdict from error
-                failure = f"{self._endpoints[self._turn]}: {error.details()}"
+                failure = f"{self._address}: {error.details()}"
                 if verdict is not Verdict.STALE_TOKEN:
                     self._next()
                 time.sleep(random.uniform(*PAUSE))
@@ -78,7 +79,7 @@ class EtcdRenewer:
         ttl = 0
         for answer in keep_alive(iter([request]), timeout=timeout, metadata=metadata):
             if answer.header.cluster_id not in (0, self._cluster.home):
-                raise StoreUnavailable(f"{self._endpoints[self._turn]}: of another cluster")
+                raise StoreUnavailable(f"{self._address}: of another cluster")
             ttl = answer.TTL
         if ttl <= 0:
             raise LeaseLost(f"lease {lease:x} has run out or was never granted")
@@ -86,7 +87,7 @@ class EtcdRenewer:
 
     def _open(self) -> grpc.Channel:
         if self._channel is None:
-            address = self._endpoints[self._turn]
+            address = self._address
             credentials = self._access().credentials()
             self._channel = (
                 grpc.insecure_channel(address, options=OPTIONS)
@@ -97,7 +98,9 @@ class EtcdRenewer:
 
     def _next(self) -> None:
         self.close()
-        self._turn = (self._turn + 1) % len(self._endpoints)
+        known = self._endpoints()
+        at = known.index(self._address) + 1 if self._address in known else 0
+        self._address = known[at % len(known)]
 
     def _metadata(self, timeout: float) -> Metadata:
         access = self._access()

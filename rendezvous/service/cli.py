@@ -18,7 +18,7 @@ from rendezvous.security import Security, ServerSecurity, Tokens, read_pem
 from rendezvous.service.reply import as_json, as_text
 from rendezvous.session.operator import Operator
 from rendezvous.store import MemoryStore, Store
-from rendezvous.store.location import parse_endpoints
+from rendezvous.store.location import parse_endpoints, parse_etcd
 from rendezvous.timeouts import Timeouts
 from rendezvous.wire import rendezvous_pb2 as wire
 
@@ -147,7 +147,8 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--store",
         required=True,
         metavar="memory|etcd://HOST:PORT[,…]",
-        help="where jobs are kept; etcds:// is etcd over TLS",
+        help="where jobs are kept; etcds:// is etcd over TLS. Other members that the cluster names "
+        "are used too, unless ?learn=0 is behind the list",
     )
     parser.add_argument(
         "--listen", default=DEFAULT_ENDPOINT, metavar="HOST:PORT", help="(default: %(default)s)"
@@ -243,12 +244,7 @@ def open_store(args: argparse.Namespace) -> Store:
     """The store that `--store` names. Raises ConfigurationError."""
     if args.store == "memory":
         return MemoryStore()
-    scheme, separator, rest = args.store.partition("://")
-    if scheme not in ("etcd", "etcds") or not separator or not rest.strip(","):
-        raise ConfigurationError(
-            f"--store {args.store}: expected memory, or etcd://HOST:PORT,HOST:PORT"
-        )
-    endpoints = parse_endpoints(rest.rstrip(","))
+    location = parse_etcd(args.store)
     from rendezvous.etcd import Access, Deadlines, EtcdClient
 
     def read_access() -> Access:
@@ -259,14 +255,15 @@ def open_store(args: argparse.Namespace) -> Store:
             key=_pem(args.store_tls_key),
             user=args.store_user,
             password=password.decode(errors="replace").strip() if password is not None else None,
-            tls=scheme == "etcds",
+            tls=location.tls,
         )
 
     return EtcdClient(
-        endpoints,
+        location.endpoints,
         access=read_access(),
         deadlines=Deadlines.of(args.store_timeout),
         read_access=read_access,
+        learn=location.learn,
     )
 
 

@@ -93,7 +93,13 @@ class EtcdHandler(AgentHandler):
         return True
 
     async def _connect(self) -> EtcdClient:
-        return EtcdClient(self._settings.endpoints, access=self._settings.access)
+        settings = self._settings
+        return EtcdClient(
+            settings.endpoints,
+            access=settings.access,
+            read_access=settings.read_access,
+            learn=settings.learn,
+        )
 
     def _join(self, endpoint: str) -> Round:
         joining = self._member.join(endpoint, timeout=self._settings.join_timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from rendezvous.errors import ConfigurationError
 from rendezvous.etcd import Access
-from rendezvous.store.location import parse_endpoints
+from rendezvous.outside.echo import shown
+from rendezvous.store.location import SWITCH, parse_endpoints
 from rendezvous.torchrun.conf import (
     JOIN_TIMEOUT,
     LAST_CALL,
@@ -22,7 +24,7 @@ from rendezvous.torchrun.rounds import Terms
 
 KNOWN = {
     "join_timeout", "last_call_timeout", "lease", "read_timeout",
-    "ca", "cert", "key", "user", "password_file",
+    "ca", "cert", "key", "user", "password_file", "learn",
 }  # fmt: skip
 
 
@@ -33,6 +35,10 @@ class Settings:
     run_id: str
     endpoints: list[str]
     access: Access
+    read_access: Callable[[], Access]
+    """Reads it anew: files change."""
+    learn: bool
+    """Whether to use other members that etcd names."""
     terms: Terms
     address: str
     """Where the other agents reach this one."""
@@ -51,6 +57,8 @@ class Settings:
             run_id=parameters.run_id,
             endpoints=endpoints,
             access=_access(parameters),
+            read_access=lambda: _access(parameters),
+            learn=_switch(parameters, "learn"),
             terms=Terms(
                 min_nodes=parameters.min_nodes,
                 max_nodes=parameters.max_nodes,
@@ -61,6 +69,14 @@ class Settings:
             lease=seconds(parameters, "lease", 6.0),
             read_timeout=seconds(parameters, "read_timeout", READ_TIMEOUT),
         )
+
+
+def _switch(parameters: RendezvousParameters, name: str) -> bool:
+    """On unless it is 0."""
+    said = str(parameters.get(name, "1"))
+    if said not in SWITCH:
+        raise ConfigurationError(f"--rdzv-conf: {name}={shown(said)} is neither 0 nor 1")
+    return SWITCH[said]
 
 
 def _access(parameters: RendezvousParameters) -> Access:

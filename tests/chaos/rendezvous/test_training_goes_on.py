@@ -244,7 +244,7 @@ FAULTS: tuple[Fault, ...] = (
 async def control_plane(etcd: EtcdCluster, folder: Path) -> AsyncIterator[ControlPlane]:
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(Proxy(member.endpoint)) for member in etcd.members]
-        far = "etcd://" + ",".join(cable.endpoint for cable in wires)
+        far = "etcd://" + ",".join(cable.endpoint for cable in wires) + "?learn=0"
         replicas = []
         for name, store in (("first", far), ("second", etcd.url)):
             replica = ServiceProcess(store, folder / f"{name}.log")

@@ -81,7 +81,7 @@ async def test_a_wire_that_is_cut_and_frozen(etcd: EtcdServer) -> None:
     """A watcher behind a bad wire sees all that a writer beside the server writes."""
     near = EtcdClient([etcd.endpoint])
     async with Proxy(etcd.endpoint) as proxy:
-        far = EtcdClient([proxy.endpoint])
+        far = EtcdClient([proxy.endpoint], learn=False)
         async with history(near, far) as writer:
             for damage in (proxy.cut, proxy.freeze, proxy.cut):
                 damage()
@@ -97,7 +97,7 @@ async def test_a_compaction_under_a_watch(etcd: EtcdServer) -> None:
     3. The view comes back, is told so, lists again, and is right. 4. It goes on."""
     near = EtcdClient([etcd.endpoint])
     async with Proxy(etcd.endpoint) as proxy:
-        far = EtcdClient([proxy.endpoint])
+        far = EtcdClient([proxy.endpoint], learn=False)
         view = View(far)
         async with asyncio.TaskGroup() as group:
             viewing = group.create_task(view.run())
@@ -132,7 +132,7 @@ async def test_a_leader_cut_off_knows_its_end_before_another_begins(etcd: EtcdSe
     loop = asyncio.get_running_loop()
     near = EtcdClient([etcd.endpoint])
     async with Proxy(etcd.endpoint) as proxy:
-        far = EtcdClient([proxy.endpoint], deadlines=SHORT)
+        far = EtcdClient([proxy.endpoint], deadlines=SHORT, learn=False)
         first = await elect(far, "leader", b"one", ttl=2.0)
         contest = asyncio.create_task(elect(near, "leader", b"two", ttl=2.0))
         proxy.freeze()

@@ -61,6 +61,9 @@ BY_THEMSELVES = {
 """What is started without the helper, and why that may be."""
 
 BESIDE = {
+    "rendezvous/etcd/connection.py": [
+        "start_task etcd's members",
+    ],
     "rendezvous/etcd/endpoint.py": [
         "start_task an old connection",
     ],
