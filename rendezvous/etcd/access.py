@@ -39,8 +39,13 @@ class Access:
         mine, theirs = (self.tls, self.ca, self.cert, self.key), (other.tls, other.ca, other.cert)
         return mine == (*theirs, other.key)
 
+    @property
+    def secure(self) -> bool:
+        """Whether it is TLS that is spoken."""
+        return self.tls or self.ca is not None or self.cert is not None
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None for plaintext."""
-        if self.tls or self.ca or self.cert:
+        if self.secure:
             return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
         return None

@@ -27,7 +27,7 @@ from rendezvous.etcd.introductions import Introductions
 from rendezvous.etcd.methods import AUTHENTICATE, Method, Request, Response
 from rendezvous.etcd.renewer import EtcdRenewer
 from rendezvous.etcd.roster import Roster
-from rendezvous.etcd.verdict import Verdict, judge
+from rendezvous.etcd.verdict import Verdict, hint, judge
 from rendezvous.supervision import logged, start_task
 from rendezvous.wire import etcd_pb2 as wire
 
@@ -79,7 +79,7 @@ class Connection:
             self.introductions.cluster,
             self.deadlines,
             make=self._endpoint,
-            tls=self._access.credentials() is not None,
+            tls=self._tls,
         )
         self._learns = learn
         self._looking: asyncio.Task[None] | None = None
@@ -99,8 +99,13 @@ class Connection:
             self._roster.addresses,
             lambda: self._access,
             attempt=self.deadlines.attempt,
+            connect=self.deadlines.connect,
             cluster=self.introductions.cluster,
         )
+
+    @property
+    def _tls(self) -> bool:
+        return self._access.secure
 
     @property
     def current(self) -> Endpoint:
@@ -168,7 +173,8 @@ class Connection:
                     return answer
             except grpc.aio.AioRpcError as error:
                 verdict = judge(error.code(), error.details() or "")
-                why = f"{endpoint.address}: {error.code().name}: {error.details()}"
+                text = f"{error.code().name}: {error.details()}"
+                why = f"{endpoint.address}: {text}{hint(text, tls=self._tls)}"
             if self._may_log_in(verdict) and authenticated and not renewed:
                 renewed = True
                 await self.renew_token(metadata)
@@ -288,7 +294,8 @@ class Connection:
         await self._roster.close()
 
     def _endpoint(self, address: str) -> Endpoint:
-        return Endpoint(address, self._access.credentials())
+        access = self._access
+        return Endpoint(address, access.credentials(), connect=self.deadlines.connect)
 
     def _look_around(self, teller: Endpoint, metadata: Metadata, now: float) -> None:
         """Who has just answered is asked for the members, if it is time."""

@@ -28,7 +28,10 @@ class Deadlines:
     @property
     def no_connection(self) -> str:
         """What to say of an endpoint that can't be reached in time."""
-        return f"no connection within {self.connect:.3g} s"
+        return (
+            f"no connection within {self.connect:.3g} s (if the way there is slow, "
+            f"--store-timeout {4 * self.attempt:.3g})"
+        )
 
     def __post_init__(self) -> None:
         if not 0 < self.connect <= self.attempt <= self.call:

@@ -21,11 +21,16 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+def options(connect: float) -> list[tuple[str, int]]:
+    """`connect`: how many seconds an attempt to connect may take, and one in any case."""
+    return [*OPTIONS, ("grpc.min_reconnect_backoff_ms", int(1000 * max(1.0, connect)))]
+
 
 SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
 
@@ -50,10 +55,13 @@ def pause_after(failures: int, members: int) -> float:
 
 
 class Endpoint:
-    """The channel is opened by the first call."""
+    """The channel is opened by the first call. `connect`: as `options` has it."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, *, connect: float = 1.0
+    ) -> None:
         self.address = address
+        self._options = options(connect)
         self._credentials = credentials
         self._channel: grpc.aio.Channel | None = None
 
@@ -124,9 +132,9 @@ class Endpoint:
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
             if self._credentials is None:
-                self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+                self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
             else:
                 self._channel = grpc.aio.secure_channel(
-                    self.address, self._credentials, options=OPTIONS
+                    self.address, self._credentials, options=self._options
                 )
         return self._channel

@@ -15,6 +15,7 @@ from rendezvous.etcd.cluster import MARK, Cluster, decode_mark
 from rendezvous.etcd.deadlines import Deadlines
 from rendezvous.etcd.endpoint import Endpoint, Metadata
 from rendezvous.etcd.methods import AUTHENTICATE, RANGE, STATUS
+from rendezvous.etcd.verdict import LEARNER, hint
 from rendezvous.supervision import awaited, start_task
 from rendezvous.wire import etcd_pb2 as wire
 
@@ -36,6 +37,8 @@ class Introductions:
         self._asking = asyncio.Lock()
         """One asks for all who want to know."""
         self._complaints = Complaints()
+        self._learners: set[str] = set()
+        """Endpoints that said of themselves that they are."""
 
     def differs(self, endpoint: Endpoint, cluster: int) -> bool:
         """Whether an answer comes from another cluster than the one meant; that is remembered."""
@@ -51,7 +54,7 @@ class Introductions:
 
         Ends within so many seconds.
         """
-        if self.cluster.at_home(endpoint.address):
+        if self._usable(endpoint.address):
             return ""
         try:
             async with asyncio.timeout(within), self._asking:
@@ -61,19 +64,22 @@ class Introductions:
 
     async def _find_out(self, endpoint: Endpoint) -> str:
         cluster, address, before = self.cluster, endpoint.address, self.cluster.home
-        if cluster.at_home(address):
+        if self._usable(address):
             return ""
         silent = await self._ask(endpoint) if before else (await self._ask_all())[address]
         self._tell_if_moved(before)
-        if cluster.at_home(address):
+        if self._usable(address):
             self._complaints.over(address)
             return ""
         if silent:
             return silent
-        why = cluster.refusal(address)
+        why = LEARNER if cluster.at_home(address) else cluster.refusal(address)
         if self._complaints.due(address, asyncio.get_running_loop().time()):
             log.warning("etcd: %s is not used: %s", address, why)
         return why
+
+    def _usable(self, address: str) -> bool:
+        return self.cluster.at_home(address) and address not in self._learners
 
     def _tell_if_moved(self, before: int) -> None:
         home = self.cluster.home
@@ -114,10 +120,14 @@ class Introductions:
                 STATUS, wire.StatusRequest(), timeout=self._deadlines.attempt, metadata=()
             )
             self.cluster.hear(endpoint.address, answer.header.cluster_id)
+            self._learners.discard(endpoint.address)
+            if answer.isLearner:
+                self._learners.add(endpoint.address)
             if self.cluster.is_open(endpoint.address):
                 await self._read_mark(endpoint)
         except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
+            text = f"{error.code().name}: {error.details()}"
+            return text + hint(text, tls=self.access.secure)
         return ""
 
     async def _read_mark(self, endpoint: Endpoint) -> None:

@@ -12,14 +12,15 @@ import grpc
 from rendezvous.errors import LeaseLost, StoreError, StoreUnavailable
 from rendezvous.etcd.access import Access
 from rendezvous.etcd.cluster import Cluster
-from rendezvous.etcd.endpoint import NO_LOGIN, OPTIONS, PAUSE, REQUIRE_LEADER, Metadata
+from rendezvous.etcd.endpoint import NO_LOGIN, PAUSE, REQUIRE_LEADER, Metadata, options
 from rendezvous.etcd.methods import AUTHENTICATE, KEEP_ALIVE
 from rendezvous.etcd.verdict import Verdict, judge
 from rendezvous.wire import etcd_pb2 as wire
 
 
 class EtcdRenewer:
-    """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer.
+    """Asks one member until it fails, then the next. `attempt` is in seconds, for one answer, and
+    `connect` for a connection.
 
     `endpoints` gives those of now, which change; `cluster` knows who is asked for the lease, which
     no other cluster has; `access` gives what is to be shown by now.
@@ -31,12 +32,14 @@ class EtcdRenewer:
         access: Callable[[], Access],
         *,
         attempt: float,
+        connect: float,
         cluster: Cluster,
     ) -> None:
         self._endpoints = endpoints
         self._address = endpoints()[0]
         """The member in use."""
-        self._access, self._attempt, self._cluster = access, attempt, cluster
+        self._access, self._cluster = access, cluster
+        self._attempt, self._connect = attempt, connect
         self._channel: grpc.Channel | None = None
         self._token = ""
 
@@ -46,7 +49,8 @@ class EtcdRenewer:
         failure = "no time left"
         while (left := deadline - time.monotonic()) > 0:
             try:
-                return self._ask(lease, min(self._attempt, left))
+                connect = self._connect if self._channel is None else 0.0
+                return self._ask(lease, min(connect + self._attempt, left))
             except StoreUnavailable as error:
                 failure = str(error)
                 self._next()
@@ -90,9 +94,9 @@ class EtcdRenewer:
             address = self._address
             credentials = self._access().credentials()
             self._channel = (
-                grpc.insecure_channel(address, options=OPTIONS)
+                grpc.insecure_channel(address, options=options(self._connect))
                 if credentials is None
-                else grpc.secure_channel(address, credentials, options=OPTIONS)
+                else grpc.secure_channel(address, credentials, options=options(self._connect))
             )
         return self._channel
 

@@ -1,4 +1,5 @@
-"""What a failed call means: refused, surely not done, perhaps done, or only a stale token. Pure."""
+"""What a failed call means: refused, surely not done, perhaps done, or only a stale token; and what
+mends it, as far as its text tells. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Verdict(Enum):
 
 
 _STALE = ("invalid auth token", "revision of auth store is old")
-_UNDONE = ("no leader", "too many requests", "failed to connect to all addresses")
+_LEARNER = "not supported for learner"
+_UNDONE = ("no leader", "too many requests", "failed to connect to all addresses", _LEARNER)
 _REFUSED: tuple[tuple[str, type[StoreError]], ...] = (
     ("requested lease not found", LeaseLost),
     ("database space exceeded", StoreFull),
@@ -44,6 +46,20 @@ _MENDED_BY: dict[type[StoreError], str] = {
     PermissionDenied: "the user needs a role with readwrite on the prefix /remesh/",
     NotAuthenticated: "see --store-user and --store-password-file",
 }
+LEARNER = "a learner answers nobody: promote it (etcdctl member promote), or leave it off the list"
+_HINTS: tuple[tuple[str, bool | None, str], ...] = (
+    ("no leader", None, "the cluster has no quorum: bring back members"),
+    (_LEARNER, None, LEARNER),
+    ("ertificate verify failed", None, "its certificate is of another authority: --store-tls-ca"),
+    ("CERTIFICATE_VERIFY_FAILED", None, "its certificate is of another authority: --store-tls-ca"),
+    ("Handshake read failed", True, "if there is no TLS, say etcd://"),
+    ("WRONG_VERSION_NUMBER", True, "if there is no TLS, say etcd://"),
+    ("Socket closed", False, "if there is TLS, say etcds:// and --store-tls-ca"),
+    ("Failed parsing HTTP/2", None, "what listens there is not etcd"),
+    ("before receiving SETTINGS", None, "nobody speaks there, or the way is slow: --store-timeout"),
+)
+"""What is in the text of a failure; whether only with TLS (true), only without (false) or in any
+case (none); what it may need."""
 _AMBIGUOUS = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -52,6 +68,14 @@ _AMBIGUOUS = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.ABORTED,
 }
+
+
+def hint(text: str, *, tls: bool) -> str:
+    """What may mend a failure that says so, in brackets behind it; empty if nothing is known."""
+    for part, only, advice in _HINTS:
+        if part in text and only in (None, tls):
+            return f" ({advice})"
+    return ""
 
 
 def judge(code: grpc.StatusCode, details: str) -> Verdict | StoreError:

@@ -94,7 +94,7 @@ class Candidate:
                 await asyncio.wait([leading, lost], return_when=asyncio.FIRST_COMPLETED)
                 failed = leading.done()
                 if not failed:
-                    log.warning("no longer leading: %s", lost.result())
+                    log.warning("no longer leading: %s%s", why := lost.result(), _mended_by(why))
             finally:
                 leading.cancel()
                 lost.cancel()
@@ -127,6 +127,11 @@ class Candidate:
     def _hear_of(self, leader: str) -> None:
         self.leader = leader
         self._changed.set()
+
+
+def _mended_by(why: str) -> str:
+    slow = "could not be renewed" in why
+    return " (if etcd answers slowly: a longer --lease, and --store-timeout)" if slow else ""
 
 
 def _address(entry: Entry | None) -> str:

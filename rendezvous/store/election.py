@@ -43,6 +43,12 @@ LOOK_AT_ONES_OWN = 2.0
 them, and is far below the time in which a new leader misses nobody."""
 PAUSE_AFTER_FAILURE = 1.0
 """Seconds, after a fault of ours."""
+TRIPS = 10.0
+"""A lease lasts for as many round trips to the store: to grant it and to make the key takes two;
+then a thread makes a connection of its own, with TLS and a name, before it renews for the first
+time, in six."""
+LONGEST_LEASE = 60.0
+"""Seconds: a store that is further away than this bears is none to lead by."""
 GONE = "the election key is gone, or another's"
 
 
@@ -79,10 +85,13 @@ async def stand(
 ) -> Leadership | None:
     """Try once to lead; None when another does.
 
-    With `own_thread` the lease is renewed beside this event loop, if the store can do that.
+    With `own_thread` the lease is renewed beside this event loop, if the store can do that. Where
+    the store is far, the lease is longer than `ttl`.
     """
+    asked = _now()
     if await store.get(key) is not None:
         return None
+    ttl = await _long_enough(store, key, ttl, _now() - asked)
     asked = _now()
     lease = await store.grant(ttl)
     fence = f"{key}.fence"
@@ -240,6 +249,29 @@ class Leadership:
     def _why(self) -> str:
         reason = self._end.result() if self._end.done() else "its lease may have run out"
         return f"no longer the leader of {self.key}: {reason}"
+
+
+async def _long_enough(store: Store, key: str, ttl: float, trip: float) -> float:
+    """The lease for a store that has answered after `trip` seconds, connections included."""
+    tries = 2
+    while TRIPS * trip > ttl and tries:
+        # It may have been a bad moment.
+        asked = _now()
+        await store.get(key)
+        trip, tries = min(trip, _now() - asked), tries - 1
+    if TRIPS * trip <= ttl:
+        return ttl
+    longer = min(TRIPS * trip, LONGEST_LEASE)
+    if longer <= ttl:
+        return ttl
+    log.warning(
+        "the store answers after %.2f s: so the lease is %.0f s, not %.0f, and a leader that "
+        "vanishes keeps others out for as long",
+        trip,
+        longer,
+        ttl,
+    )
+    return longer
 
 
 def _token(entry: Entry | None, lease: int) -> int | None:

@@ -15,7 +15,8 @@ import pytest
 from rendezvous.errors import StoreFull
 from rendezvous.etcd import EtcdClient
 from tests.attendants import Crew, spec_of
-from tests.etcd_server import EtcdServer, free_port
+from tests.certificates import Certificates
+from tests.etcd_server import EtcdCluster, EtcdServer, free_port
 from tests.rendezvous_services import REPOSITORY, ServiceProcess
 
 QUICK = ["--store-timeout", "0.6"]
@@ -81,6 +82,42 @@ async def test_tls_to_an_etcd_without(etcd: EtcdServer, tmp_path: Path) -> None:
     store = f"etcds://{etcd.endpoint}"
     with ServiceProcess.start(store, tmp_path / "log", options=QUICK) as service:
         await _nobody_leads(service, etcd.endpoint, "UNAVAILABLE")
+
+
+async def test_plaintext_to_an_etcd_with_tls(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    with EtcdServer.start(tmp_path, certificates=certificates) as etcd:
+        store = f"etcd://{etcd.endpoint}"
+        with ServiceProcess.start(store, tmp_path / "log", options=QUICK) as service:
+            await _nobody_leads(service, etcd.endpoint, "UNAVAILABLE")
+            assert "if there is TLS, say etcds:// and --store-tls-ca" in service.log
+
+
+async def test_a_learner_until_it_is_promoted(etcd: EtcdServer, tmp_path: Path) -> None:
+    with await asyncio.to_thread(etcd.add, "etcd9", "--learner") as learner:
+        store = f"etcd://{learner.endpoint}"
+        with ServiceProcess.start(store, tmp_path / "log", options=QUICK) as service:
+            await _nobody_leads(service, learner.endpoint, "a learner answers nobody: promote it")
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        etcd.ctl("member", "promote", etcd.members()["etcd9"])
+                        break
+                    except RuntimeError:
+                        await asyncio.sleep(0.2)
+            await _logged("leading, with token", service)
+
+
+async def test_no_quorum(tmp_path: Path) -> None:
+    with EtcdCluster.start(tmp_path, 2) as cluster:
+        cluster.members[1].kill()
+        endpoint = cluster.members[0].endpoint
+        store = f"etcd://{endpoint}"
+        with ServiceProcess.start(store, tmp_path / "log", options=QUICK) as service:
+            await _logged("the cluster has no quorum: bring back members", service)
+            await _nobody_leads(service, endpoint, "")
+            await asyncio.to_thread(cluster.members[1].restart)
+            await _logged("leading, with token", service)
 
 
 async def test_etcd_goes_and_comes_back(etcd: EtcdServer, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from rendezvous.errors import (
     StoreRefused,
 )
 from rendezvous.etcd import Access, Deadlines, translate
-from rendezvous.etcd.endpoint import LONGEST_PAUSE, pause_after
-from rendezvous.etcd.verdict import Verdict, judge
+from rendezvous.etcd.endpoint import LONGEST_PAUSE, options, pause_after
+from rendezvous.etcd.verdict import Verdict, hint, judge
 from rendezvous.etcd.watch import Cursor
 from rendezvous.store import Compacted, Guard
 from rendezvous.wire import etcd_pb2 as wire
@@ -34,6 +34,7 @@ Code = grpc.StatusCode
         (Code.UNAVAILABLE, "failed to connect to all addresses; last error: …", Verdict.UNDONE),
         (Code.UNAVAILABLE, "etcdserver: no leader", Verdict.UNDONE),
         (Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests", Verdict.UNDONE),
+        (Code.UNAVAILABLE, "etcdserver: rpc not supported for learner", Verdict.UNDONE),
         (Code.UNAVAILABLE, "Socket closed", Verdict.UNCERTAIN),
         (Code.UNAVAILABLE, "etcdserver: leader changed", Verdict.UNCERTAIN),
         (Code.UNAVAILABLE, "etcdserver: request timed out", Verdict.UNCERTAIN),
@@ -164,3 +165,27 @@ def test_a_key_that_is_no_text_is_shown_and_breaks_nothing() -> None:
     assert translate.entry(kv).key == "/remesh/v1/caf\\xe9"
     event = wire.Event(type=wire.Event.DELETE, kv=kv)
     assert translate.changes([event]).changes[0].key == "/remesh/v1/caf\\xe9"
+
+
+@pytest.mark.parametrize(
+    ("text", "tls", "advice"),
+    [
+        ("etcdserver: no leader", False, "no quorum"),
+        ("etcdserver: rpc not supported for learner", True, "promote it"),
+        ("Handshake read failed (Socket closed)", True, "say etcd://"),
+        ("Socket closed", False, "say etcds://"),
+        ("Socket closed", True, ""),
+        ("connection attempt timed out before receiving SETTINGS frame", False, "--store-timeout"),
+        ("Connection refused", False, ""),
+    ],
+)
+def test_what_mends_it_is_said_where_it_is_known(text: str, tls: bool, advice: str) -> None:
+    said = hint(text, tls=tls)
+    assert (advice in said) if advice else not said
+
+
+def test_a_slow_way_is_named_with_what_to_set_and_then_waited_for() -> None:
+    """grpc gives up a connection after a time of its own, which follows ours."""
+    assert "--store-timeout 6" in Deadlines().no_connection
+    assert ("grpc.min_reconnect_backoff_ms", 4000) in options(Deadlines.of(6.0).connect)
+    assert ("grpc.min_reconnect_backoff_ms", 1000) in options(0.1)
