@@ -32,6 +32,36 @@ def join_endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def parse_endpoints(text: str, *, port: int) -> list[str]:
+    """`a:2379,b,[::1]:2379,fd00::1` as a list of host:port; `port` is for those that say none.
+
+    A comma or a slash may be behind the last. An IPv6 address without brackets is a whole one, so
+    it has no port. Raises ValueError, which names the part that is none.
+    """
+    return [_endpoint(part.strip(), port) for part in text.rstrip("/ ").rstrip(", ").split(",")]
+
+
+def _endpoint(word: str, port: int) -> str:
+    wrong = f"{shown(word)} is not HOST:PORT"
+    if "://" in word:
+        raise ValueError(
+            f"{wrong}: leave the scheme out (etcds:// before the whole list is etcd over TLS)"
+        )
+    if is_address(word.removeprefix("[").removesuffix("]")):
+        return join_endpoint(word.removeprefix("[").removesuffix("]"), port)
+    try:
+        host, number = split_endpoint(word if ":" in word else f"{word}:{port}")
+    except ValueError:
+        raise ValueError(wrong) from None
+    if not 0 < number < 65536:
+        raise ValueError(f"{wrong}: a port is 1 to 65535")
+    if ":" in host and not is_address(host):
+        raise ValueError(f"{wrong} (an IPv6 address is [ADDRESS]:PORT)")
+    if not host or "/" in host or not host.isprintable() or " " in host:
+        raise ValueError(wrong)
+    return join_endpoint(host, number)
+
+
 def own_address(endpoint: str) -> str:
     """The address of this machine that others reached at `endpoint` can dial; no packet is sent.
 

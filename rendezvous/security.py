@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,11 @@ class Security:
             else None,
         )
 
+    def same_tls(self, other: Security) -> bool:
+        """Whether connections that were made with the other would do."""
+        mine, theirs = (self.tls, self.ca, self.cert), (other.tls, other.ca, other.cert)
+        return (*mine, self.key) == (*theirs, other.key)
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None for plaintext."""
         if not (self.tls or self.ca or self.cert):
@@ -76,21 +82,26 @@ def valid_token(token: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens a service accepts: one for all jobs, or one for each named job.
+    """The tokens a service accepts: some for all jobs, or some for each named job.
 
-    An empty one lets everyone in.
+    Any of several will do: the old and the new one, while they are replaced. An empty one lets
+    everyone in.
     """
 
-    for_all: str | None = field(default=None, repr=False)
-    by_job: Mapping[str, str] = field(default_factory=dict, repr=False)
+    for_all: tuple[str, ...] = field(default=(), repr=False)
+    by_job: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def __bool__(self) -> bool:
-        return self.for_all is not None or bool(self.by_job)
+        return bool(self.for_all or self.by_job)
 
     @classmethod
     def parse(cls, text: str) -> Tokens:
-        """A line holds one token for every job, or `RUN_ID TOKEN`; '#' begins a comment line."""
-        for_all, by_job = None, {}
+        """A line holds one token for every job, or `RUN_ID TOKEN`; '#' begins a comment line.
+
+        Several lines for the same give several tokens.
+        """
+        for_all: tuple[str, ...] = ()
+        by_job: dict[str, tuple[str, ...]] = {}
         for number, line in enumerate(text.splitlines(), 1):
             words = line.split()
             if not words or words[0].startswith("#"):
@@ -101,9 +112,9 @@ class Tokens:
                     "where a token is 8 to 4096 printable ASCII characters"
                 )
             if len(words) == 2:
-                by_job[words[0]] = words[1]
+                by_job[words[0]] = (*by_job.get(words[0], ()), words[1])
             else:
-                for_all = words[0]
+                for_all += (words[0],)
         tokens = cls(for_all, by_job)
         if not tokens:
             raise ConfigurationError("the token file holds no token")
@@ -118,8 +129,7 @@ class Tokens:
         if not self:
             return True
         shown = header.removeprefix("Bearer ").encode()
-        tokens = [*self.by_job.values(), *([] if self.for_all is None else [self.for_all])]
-        return sum(hmac.compare_digest(shown, token.encode()) for token in tokens) > 0
+        return _among(shown, [*itertools.chain(*self.by_job.values()), *self.for_all])
 
     def opens(self, run_id: str, header: str) -> bool:
         """Whether the value of the authorization header opens the job; in constant time."""
@@ -128,8 +138,12 @@ class Tokens:
         expected = self.by_job.get(run_id, self.for_all)
         shown = header.removeprefix("Bearer ").encode()
         # A job without a token is compared as well, or the time would tell which jobs have one.
-        same = hmac.compare_digest(shown, (expected or "\0").encode())
-        return same and expected is not None
+        return _among(shown, expected or ("\0",)) and bool(expected)
+
+
+def _among(shown: bytes, tokens: Iterable[str]) -> bool:
+    """In the time that all of them take."""
+    return sum(hmac.compare_digest(shown, token.encode()) for token in tokens) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +161,11 @@ class ServerSecurity:
         if self.ca is not None and self.cert is None:
             raise ConfigurationError("--tls-ca asks clients for certificates and needs --tls-cert")
 
-    def credentials(self) -> grpc.ServerCredentials | None:
+    def configuration(self) -> grpc.ServerCertificateConfiguration | None:
         """None for plaintext."""
         if self.cert is None or self.key is None:
             return None
-        return grpc.ssl_server_credentials(
-            [(self.key, self.cert)], self.ca, require_client_auth=self.ca is not None
-        )
+        return grpc.ssl_server_certificate_configuration([(self.key, self.cert)], self.ca)
 
     def check_listen(self, address: str, *, insecure: bool) -> None:
         """Raises ConfigurationError when `address` is open to others and anyone could join."""

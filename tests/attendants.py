@@ -61,6 +61,7 @@ class Attendant:
         security: Security | None = None,
         timeouts: Timeouts | None = None,
         channels: Channels | None = None,
+        read_security: Callable[[], Security] | None = None,
     ) -> None:
         self.node = node
         self.heard: list[SessionEvent] = []
@@ -83,6 +84,7 @@ class Attendant:
             security=security,
             timeouts=timeouts,
             channels=channels,
+            read_security=read_security,
         )
         self._changed = asyncio.Condition()
         self._working = asyncio.Event()
@@ -184,7 +186,7 @@ class Attendant:
                 await self.session.drain(grace=grace, reason=reason)
             case DrainDone():
                 await self.session.leave("drained")
-            case JobEnded() | Refused():
+            case JobEnded() | Refused(retryable=False):
                 self._working.clear()
             case Disconnected():
                 self.connected = False

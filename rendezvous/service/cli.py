@@ -167,7 +167,8 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        help="a line holds a token for all jobs, or RUN_ID and its token",
+        help="a line holds a token for all jobs, or RUN_ID and its token; several lines for the "
+        "same will all do, the old and the new one. Read again while it runs, as certificates are",
     )
     parser.add_argument(
         "--insecure",
@@ -201,6 +202,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def _serve(args: argparse.Namespace) -> int:
+    from rendezvous.service.files import check_pair
     from rendezvous.service.server import serve
 
     logging.basicConfig(
@@ -216,12 +218,19 @@ async def _serve(args: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    security = ServerSecurity(
-        cert=_pem(args.tls_cert),
-        key=_pem(args.tls_key),
-        ca=_pem(args.tls_ca),
-        tokens=Tokens.from_file(args.token_file) if args.token_file else Tokens(),
-    )
+
+    def read_security() -> ServerSecurity:
+        found = ServerSecurity(
+            cert=_pem(args.tls_cert),
+            key=_pem(args.tls_key),
+            ca=_pem(args.tls_ca),
+            tokens=Tokens.from_file(args.token_file) if args.token_file else Tokens(),
+        )
+        if args.tls_cert:
+            check_pair(args.tls_cert, args.tls_key)
+        return found
+
+    security = read_security()
     store = open_store(args)
     try:
         await serve(
@@ -230,6 +239,7 @@ async def _serve(args: argparse.Namespace) -> int:
             stop=stop,
             advertise=args.advertise,
             security=security,
+            read_security=read_security,
             timeouts=Timeouts(lease=args.lease),
             insecure=args.insecure,
             metrics_listen=args.metrics_listen,
@@ -272,7 +282,7 @@ async def _operate(args: argparse.Namespace) -> int:
     security = Security.from_files(
         ca=args.tls_ca, cert=args.tls_cert, key=args.tls_key, token_file=args.token_file
     )
-    endpoints = parse_endpoints(args.endpoint.rstrip(","), port=DEFAULT_PORT)
+    endpoints = parse_endpoints(args.endpoint, port=DEFAULT_PORT)
     async with Operator(endpoints, security=security) as operator:
         match args.rendezvous_command:
             case "status":

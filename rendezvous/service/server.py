@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from rendezvous.errors import ConfigurationError
 from rendezvous.security import ServerSecurity, Tokens
 from rendezvous.service.checks import MAX_MESSAGE_BYTES
 from rendezvous.service.descriptors import room_for_streams
+from rendezvous.service.files import LiveSecurity
 from rendezvous.service.metrics import Metrics
 from rendezvous.service.operators import operator_handlers, token_of
 from rendezvous.service.service import MAX_STREAMS, Service
@@ -61,23 +62,26 @@ async def running(
     handover: float = 1.0,
     introspection: bool = True,
     most_streams: int = MAX_STREAMS,
+    read_security: Callable[[], ServerSecurity] | None = None,
 ) -> AsyncIterator[Running]:
     """One replica for the length of the block; port 0 takes a free one.
 
     At the end it hands over, waiting at most `handover` seconds for a successor to send its
-    agents to. Raises ConfigurationError when it may not, or cannot, listen there.
+    agents to. `read_security` reads `security` anew: files change. Raises ConfigurationError when
+    it may not, or cannot, listen there.
     """
     security, timeouts = security or ServerSecurity(), timeouts or Timeouts()
     split_address(listen)
     security.check_listen(listen, insecure=insecure)
     server = grpc.aio.server(options=OPTIONS)
-    port = _bind(server, listen, security)
+    live = LiveSecurity(security, read_security)
+    port = _bind(server, listen, live)
     endpoint = f"{listen.rpartition(':')[0]}:{port}"
     address = advertise or _reachable(endpoint)
     service = Service(
         store,
         address=address,
-        tokens=security.tokens,
+        tokens=lambda: live.tokens,
         timeouts=timeouts,
         metrics=metrics or Metrics(),
         most_streams=most_streams,
@@ -104,7 +108,7 @@ async def embedded(token: str, timeouts: Timeouts | None = None) -> AsyncIterato
     async with running(
         MemoryStore(),
         listen="127.0.0.1:0",
-        security=ServerSecurity(tokens=Tokens(token)),
+        security=ServerSecurity(tokens=Tokens((token,))),
         timeouts=timeouts,
         handover=0.0,
         introspection=False,
@@ -124,6 +128,7 @@ async def serve(
     insecure: bool = False,
     metrics_listen: str | None = None,
     handover: float = 1.0,
+    read_security: Callable[[], ServerSecurity] | None = None,
 ) -> None:
     """Serve until `stop` is set, then hand over. Raises ConfigurationError."""
     metrics = Metrics()
@@ -143,6 +148,7 @@ async def serve(
         metrics=metrics,
         handover=handover,
         most_streams=room,
+        read_security=read_security,
     ) as replica:
         log.info("listening on %s, known to others as %s", replica.endpoint, replica.advertise)
         await stop.wait()
@@ -157,7 +163,7 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _bind(server: grpc.aio.Server, listen: str, security: ServerSecurity) -> int:
+def _bind(server: grpc.aio.Server, listen: str, security: LiveSecurity) -> int:
     credentials = security.credentials()
     try:
         if credentials is None:

@@ -49,14 +49,15 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 class Service:
-    """Needs a running event loop. `address` is where agents and other replicas reach it."""
+    """Needs a running event loop. `address` is where agents and other replicas reach it; `tokens`
+    gives those that open jobs by now."""
 
     def __init__(
         self,
         store: Store,
         *,
         address: str,
-        tokens: Tokens,
+        tokens: Callable[[], Tokens],
         timeouts: Timeouts,
         metrics: Metrics,
         most_streams: int = MAX_STREAMS,
@@ -323,13 +324,13 @@ class Service:
         """Bind the stream to the node that joins, or say why not."""
         run_id = node = ""
         try:
-            if not self._tokens.known(token):
+            if not self._tokens().known(token):
                 raise MessageError(wire.CODE_UNAUTHENTICATED, "the token opens no job here")
             message = checks.agent_message(first)
             if message.WhichOneof("body") != "join":
                 raise MessageError(wire.CODE_INVALID, "the first message must be a join")
             join = message.join
-            if not self._tokens.opens(join.run_id, token):
+            if not self._tokens().opens(join.run_id, token):
                 raise MessageError(
                     wire.CODE_UNAUTHENTICATED, f"the token does not open job {join.run_id}"
                 )
@@ -407,7 +408,7 @@ class Service:
 
     def knows(self, token: str) -> bool:
         """Whether the token opens any job: of who shows none, nothing is read."""
-        return self._tokens.known(token)
+        return self._tokens().known(token)
 
     def status(self, run_id: str, token: str) -> wire.StatusReply:
         now = self._loop.time()
@@ -420,7 +421,7 @@ class Service:
         reply.leader = self.address
         reply.leading_for = now - self._leading_since
         for name, keeper in sorted(self._keepers.items()):
-            if run_id in ("", name) and self._tokens.opens(name, token):
+            if run_id in ("", name) and self._tokens().opens(name, token):
                 reply.jobs.append(keeper.job.status(now))
         return reply
 
@@ -428,7 +429,7 @@ class Service:
         self, run_id: str, token: str, decide: Callable[[Job], Callable[[float], Sequence[Action]]]
     ) -> wire.AdminReply:
         """Carry out an operator's wish; answers when it is stored. `decide` raises MessageError."""
-        if not self._tokens.opens(run_id, token):
+        if not self._tokens().opens(run_id, token):
             return wire.AdminReply(reason=f"the token does not open job {run_id}")
         if self._leadership is None:
             leader = self.candidate.leader
@@ -473,5 +474,5 @@ class Service:
         return {
             run_id: standing
             for run_id, standing in sorted(jobs.items())
-            if self._tokens.opens(run_id, token)
+            if self._tokens().opens(run_id, token)
         }

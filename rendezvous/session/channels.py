@@ -40,6 +40,11 @@ class Channels:
             self._channels[endpoint] = channel
         return channel
 
+    async def show(self, security: Security) -> None:
+        """Connect with these certificates from now on."""
+        self._credentials = security.credentials()
+        await self.close()
+
     async def drop(self, endpoint: str) -> None:
         """Forget a channel that failed, and with it its back-off."""
         channel = self._channels.pop(endpoint, None)

@@ -3,7 +3,8 @@ they are forgotten."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
@@ -36,13 +37,17 @@ class Operator:
         *,
         security: Security | None = None,
         deadline: float = DEADLINE,
+        read_security: Callable[[], Security] | None = None,
     ) -> None:
+        """`read_security` reads `security` anew, before each question; it may raise
+        ConfigurationError, and what was read before is shown then."""
         if not endpoints:
             raise ConfigurationError("an operator needs the address of at least one service")
         self._endpoints = tuple(endpoints)
         self._security = security or Security()
         self._channels = Channels(security)
         self._deadline = deadline
+        self._read_security = read_security
 
     async def __aenter__(self) -> Operator:
         return self
@@ -94,6 +99,7 @@ class Operator:
         deadline: float = 0.0,
     ) -> _Reply:
         """The leader's answer if it can be had, else any replica's."""
+        await self._read_again()
         tried: dict[str, str] = {}
         answer: _Reply | None = None
         queue = [endpoint for endpoint in (first, *self._endpoints) if endpoint]
@@ -128,3 +134,12 @@ class Operator:
             return answer
         told = "; ".join(f"{endpoint}: {why}" for endpoint, why in tried.items())
         raise Unreachable(f"no rendezvous service answers ({told})")
+
+    async def _read_again(self) -> None:
+        if self._read_security is None:
+            return
+        with suppress(ConfigurationError):
+            fresh = self._read_security()
+            if not fresh.same_tls(self._security):
+                await self._channels.show(fresh)
+            self._security = fresh

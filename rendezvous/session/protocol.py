@@ -200,7 +200,10 @@ class SessionProtocol:
                 self.over = True
                 return [events.JobEnded(message.job_ended.status, message.job_ended.reason)]
             case "refused":
-                return self._refused(message.refused.reason, message.refused.retryable, now)
+                refused = message.refused
+                # Who was taken in once, and is no stranger therefore, waits for its new token.
+                anew = refused.code == wire.CODE_UNAUTHENTICATED and self._met is not None
+                return self._refused(refused.reason, refused.retryable or anew, now)
             case "pulse":
                 self._expect_pulse(message.pulse.next_ms)
             case "problem" if not self.attending:

@@ -9,7 +9,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 
 import grpc
@@ -55,10 +55,12 @@ class Session:
         timeouts: Timeouts | None = None,
         channels: Channels | None = None,
         heard: int = 0,
+        read_security: Callable[[], Security] | None = None,
     ) -> None:
         """`endpoints` are host:port of any of the services; `channels` may be shared by sessions.
         `heard` is the number of the last generation known from an earlier start of the job: a
-        service that has forgotten the job counts on from there.
+        service that has forgotten the job counts on from there. `read_security` reads `security`
+        anew before each connection: files change. It may raise ConfigurationError.
 
         Raises ConfigurationError when there is no endpoint or the times don't fit together.
         """
@@ -67,6 +69,9 @@ class Session:
         if not endpoints:
             raise ConfigurationError("a session needs the address of at least one service")
         self._security = security or Security()
+        self._read_security = read_security
+        self._unread = ""
+        """Why a file could not be read anew; empty when all could."""
         self._channels = channels or Channels(security)
         self._owns_channels = channels is None
         self._beat = self._timeouts.beat(spec)
@@ -237,11 +242,30 @@ class Session:
             while not self._protocol.over:
                 dial = self._protocol.dial(time.monotonic())
                 await asyncio.sleep(dial.delay)
+                await self._read_again()
                 await self._attend(dial.endpoint)
                 self._tell(self._protocol.lost(time.monotonic()))
         finally:
             self._settled.set()
             self._events.put_nowait(None)
+
+    async def _read_again(self) -> None:
+        """Show the token and the certificates of now; those of before while there are none."""
+        if self._read_security is None:
+            return
+        try:
+            fresh = self._read_security()
+        except ConfigurationError as error:
+            if str(error) != self._unread:
+                log.warning("what was read before is used on: %s", error)
+            self._unread = str(error)
+            return
+        self._unread = ""
+        if fresh == self._security:
+            return
+        if self._owns_channels and not fresh.same_tls(self._security):
+            await self._channels.show(fresh)
+        self._security = fresh
 
     async def _attend(self, endpoint: str) -> None:
         attend = self._channels.get(endpoint).stream_stream(ATTEND, bytes, bytes)

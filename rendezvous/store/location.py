@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rendezvous import address
 from rendezvous.errors import ConfigurationError
 from rendezvous.etcd import Access, Deadlines, EtcdClient
 from rendezvous.outside.echo import shown
@@ -57,28 +58,12 @@ def parse_etcd(location: str) -> EtcdLocation:
         if key != "learn" or value not in SWITCH:
             raise ConfigurationError(f"{shown(part)} behind the endpoints: there is learn=0 alone")
         learn = SWITCH[value]
-    return EtcdLocation(
-        endpoints=parse_endpoints(listed.rstrip("/,")), tls=scheme == "etcds", learn=learn
-    )
+    return EtcdLocation(endpoints=parse_endpoints(listed), tls=scheme == "etcds", learn=learn)
 
 
 def parse_endpoints(text: str, *, port: int = ETCD_PORT) -> list[str]:
     """`a:2379,b,[::1]:2379` as a list of host:port. Raises ConfigurationError."""
-    endpoints = []
-    for part in text.rstrip("/").split(","):
-        name = part.strip()
-        if "://" in name:
-            raise ConfigurationError(
-                f"{part!r} is not host:port: leave the scheme out (etcds:// before the whole list "
-                "is etcd over TLS)"
-            )
-        host, colon, number = name.rpartition(":")
-        if not colon or name.endswith("]"):
-            host, number = name, str(port)
-        bare = host.removeprefix("[").removesuffix("]")
-        if not bare or "/" in bare or not (number.isdecimal() and 0 < int(number) < 65536):
-            raise ConfigurationError(f"{part!r} is not host:port")
-        if ":" in bare and not host.startswith("["):
-            raise ConfigurationError(f"{part!r}: write an IPv6 address as [{name}]:{port}")
-        endpoints.append(f"{host}:{number}")
-    return endpoints
+    try:
+        return address.parse_endpoints(text, port=port)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error

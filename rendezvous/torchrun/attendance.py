@@ -156,6 +156,7 @@ class Attendance:
             node=identity,
             spec=settings.spec,
             security=settings.security,
+            read_security=settings.read_security,
         )
         self._session = await session.__aenter__()
         self._listener = start_task(self._listen(session), name="session events", failed=awaited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.distributed.elastic.rendezvous import RendezvousParameters
@@ -43,6 +44,8 @@ class ServiceSettings:
     run_id: str
     endpoints: list[str]
     security: Security
+    read_security: Callable[[], Security]
+    """Reads it anew: files change."""
     spec: JobSpec
     address: str
     """Where the other agents reach this one."""
@@ -59,15 +62,20 @@ class ServiceSettings:
             run_id = named(RUN_ID, parameters.run_id, given="--rdzv-id")
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-        return cls(
-            run_id=run_id,
-            endpoints=endpoints,
-            security=Security.from_files(
+
+        def read_security() -> Security:
+            return Security.from_files(
                 ca=parameters.get("tls_ca"),
                 cert=parameters.get("tls_cert"),
                 key=parameters.get("tls_key"),
                 token_file=parameters.get("token_file"),
-            ),
+            )
+
+        return cls(
+            run_id=run_id,
+            endpoints=endpoints,
+            security=read_security(),
+            read_security=read_security,
             spec=_spec(parameters),
             address=parameters.local_addr or address_towards(endpoints[0]),
             join_timeout=seconds(parameters, "join_timeout", JOIN_TIMEOUT),

@@ -80,7 +80,7 @@ class Replica:
         service = Service(
             self._store,
             address=f"{self.host}:1",
-            tokens=Tokens(),
+            tokens=Tokens,
             timeouts=TIMEOUTS,
             metrics=self._metrics,
         )

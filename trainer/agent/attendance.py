@@ -81,6 +81,10 @@ class Attendance:
         from rendezvous.service import embedded
 
         asked = self._launch.membership
+
+        def read_security() -> Security:
+            return Security.from_files(**asked.credentials)
+
         options = dict(asked.options)
         if not asked.endpoints:
             # The service is a part of this very process: its silence would be our own.
@@ -92,7 +96,7 @@ class Attendance:
                 max_restarts=asked.max_restarts,
                 **options,
             )
-            endpoints, security = asked.endpoints, Security.from_files(**asked.credentials)
+            endpoints, security = asked.endpoints, read_security()
             if not endpoints:
                 # Nobody else is to stop this run, or to see it: the token is in no file.
                 security = Security(token=secrets.token_hex())
@@ -106,6 +110,7 @@ class Attendance:
                 spec=spec,
                 security=security,
                 heard=heard,
+                read_security=read_security if asked.endpoints else None,
             )
         except (ValueError, ConfigurationError) as error:
             raise JobError(f"the rendezvous can't be joined: {error}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rendezvous.bounds import MAX_NODES, MAX_SLOTS
-from trainer.address import is_address, join_endpoint, split_endpoint
+from trainer.address import parse_endpoints
 from trainer.agent.launch import Stream
 from trainer.errors import JobError
 from trainer.names import NODE, RUN_ID, Form, named
@@ -34,6 +34,10 @@ DURATIONS = {
     "wait": "wait",
 }
 DEFAULT_PORT = 29400
+PORT_0 = (
+    "; port 0 is where nobody can be met: give the port of `remesh rendezvous serve`, or for one "
+    "node --nnodes 1 --rdzv-backend c10d, as to torchrun, or no endpoint at all"
+)
 """torchrun's."""
 FILES = ("tls_ca", "tls_cert", "tls_key", "token_file")
 
@@ -112,33 +116,13 @@ def signals(text: str | None) -> tuple[int, ...]:
 
 def endpoints(text: str | None) -> tuple[str, ...]:
     """`h1:29400,h2` with torchrun's default port. Raises JobError."""
-    found = []
-    for word in (text or "").split(","):
-        if not word.strip():
-            continue
-        found.append(_endpoint(word.strip()))
-    return tuple(found)
-
-
-def _endpoint(word: str) -> str:
-    """`h`, `h:1`, `[v6]:1`, and a whole IPv6 address without brackets, which has no port."""
-    if is_address(word.removeprefix("[").removesuffix("]")):
-        return join_endpoint(word.removeprefix("[").removesuffix("]"), DEFAULT_PORT)
+    if not (text or "").strip():
+        return ()
     try:
-        host, port = split_endpoint(word if ":" in word else f"{word}:{DEFAULT_PORT}")
-    except ValueError:
-        raise JobError(f"--rdzv-endpoint: {shown(word)} is not HOST:PORT") from None
-    if port == 0:
-        raise JobError(
-            f"--rdzv-endpoint: {shown(word)}: port 0 is where nobody can be met; give the port of "
-            "`remesh rendezvous serve`, or for one node --nnodes 1 --rdzv-backend c10d, as to "
-            "torchrun, or no endpoint at all"
-        )
-    if not host or port > 65535 or (":" in host and not is_address(host)):
-        raise JobError(
-            f"--rdzv-endpoint: {shown(word)} is not HOST:PORT (an IPv6 address is [ADDRESS]:PORT)"
-        )
-    return join_endpoint(host, port)
+        return tuple(parse_endpoints(text or "", port=DEFAULT_PORT))
+    except ValueError as error:
+        hint = PORT_0 if "a port is 1" in str(error) else ""
+        raise JobError(f"--rdzv-endpoint: {error}{hint}") from None
 
 
 @dataclass(frozen=True, slots=True)

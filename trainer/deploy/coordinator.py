@@ -28,9 +28,12 @@ from typing import Any
 from rendezvous.errors import ConfigurationError, RendezvousError
 from rendezvous.security import Security
 from rendezvous.session.operator import Operator
+from rendezvous.store.location import parse_endpoints
 from trainer.outside.numbers import BriefParser, seconds_flag
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SERVICE_PORT = 29400
+"""Where a service listens unless told otherwise."""
 POLL_SECONDS = 1.0
 CALL_SECONDS = 10.0
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
@@ -161,14 +164,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(args: argparse.Namespace) -> Verdict:
     conf = dict(pair.partition("=")[::2] for pair in args.rdzv_conf.split(",") if pair)
-    security = Security.from_files(
-        ca=conf.get("tls_ca"),
-        cert=conf.get("tls_cert"),
-        key=conf.get("tls_key"),
-        token_file=conf.get("token_file"),
-    )
+
+    def read_security() -> Security:
+        return Security.from_files(
+            ca=conf.get("tls_ca"),
+            cert=conf.get("tls_cert"),
+            key=conf.get("tls_key"),
+            token_file=conf.get("token_file"),
+        )
+
     agents = Agents.around(args.deployment, os.environ, args.account)
-    async with Operator(args.rdzv_endpoint.split(","), security=security) as operator:
+    endpoints = parse_endpoints(args.rdzv_endpoint, port=SERVICE_PORT)
+    asking = Operator(endpoints, security=read_security(), read_security=read_security)
+    async with asking as operator:
         return await watch(args, operator, agents)
 
 

@@ -114,7 +114,14 @@ def test_endpoints(text: str, endpoints: tuple[str, ...]) -> None:
     assert options.endpoints(text) == endpoints
 
 
-@pytest.mark.parametrize("text", ["h:x", "h:70000", ":1", "a:b:1", "[x]:y", "h:²"])
+def test_where_nobody_can_be_met_is_refused_with_what_to_say() -> None:
+    with pytest.raises(JobError, match="port 0 is where nobody can be met"):
+        options.endpoints("h:0")
+
+
+@pytest.mark.parametrize(
+    "text", ["h:x", "h:70000", ":1", "a:b:1", "[x]:y", "h:²", "h,,k", "http://h:1", "h:0"]
+)
 def test_what_is_no_endpoint(text: str) -> None:
     with pytest.raises(JobError, match="is not HOST:PORT"):
         options.endpoints(text)

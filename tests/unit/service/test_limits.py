@@ -133,10 +133,11 @@ class Agent:
 
 @asynccontextmanager
 async def leading(store: MemoryStore, **other: Any) -> AsyncIterator[Service]:
+    tokens = other.pop("tokens", Tokens())
     made = Service(
         store,
         address="s:1",
-        tokens=other.pop("tokens", Tokens()),
+        tokens=lambda: tokens,
         timeouts=Timeouts(),
         metrics=Metrics(),
         **other,
@@ -288,7 +289,7 @@ async def test_who_can_not_lead_pauses_before_it_stands_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     made = Service(
-        MemoryStore(), address="s:1", tokens=Tokens(), timeouts=Timeouts(), metrics=Metrics()
+        MemoryStore(), address="s:1", tokens=Tokens, timeouts=Timeouts(), metrics=Metrics()
     )
 
     async def fail(leadership: object) -> None:

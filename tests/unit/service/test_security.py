@@ -35,6 +35,16 @@ def test_a_file_without_proper_tokens_is_refused(text: str) -> None:
         Tokens.parse(text)
 
 
+def test_the_old_and_the_new_token_open_it_while_they_are_replaced() -> None:
+    tokens = Tokens.parse("old-of-all\nnew-of-all\njob-1 old-of-one\njob-1 new-of-one\n")
+    for age in ("old", "new"):
+        assert tokens.opens("job-2", f"Bearer {age}-of-all")
+        assert tokens.opens("job-1", f"Bearer {age}-of-one")
+        assert tokens.known(f"Bearer {age}-of-one")
+        assert not tokens.opens("job-1", f"Bearer {age}-of-all")
+    assert not tokens.known("Bearer other-of-all")
+
+
 def test_tokens_are_not_shown() -> None:
     assert "secret" not in repr(Tokens.parse("secret-of-all"))
     assert "secret" not in repr(Security(token="secret-of-all"))

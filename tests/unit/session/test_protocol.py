@@ -223,6 +223,20 @@ def test_a_final_refusal_and_the_jobs_end_are_the_end() -> None:
         assert protocol.lost(0.1) == []
 
 
+def test_who_was_taken_in_before_waits_for_its_new_token() -> None:
+    """The service's may have been replaced before its own; a stranger's is wrong for good."""
+    refused = wire.Refused(reason="the token", code=wire.CODE_UNAUTHENTICATED)
+    protocol = _protocol()
+    _welcome(protocol)
+    protocol.lost(0.1)
+    told = protocol.receive(wire.ServiceMessage(refused=refused), 0.2)
+    assert told == [events.Refused("the token", True)]
+    assert not protocol.over
+    stranger = _protocol()
+    stranger.receive(wire.ServiceMessage(refused=refused), 0.2)
+    assert stranger.over
+
+
 def test_a_problem_while_attending_is_not_the_end() -> None:
     protocol = _protocol()
     _welcome(protocol)

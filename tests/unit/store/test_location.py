@@ -49,13 +49,15 @@ async def test_what_is_not_a_store(location: str) -> None:
         ("a, b:2/", ["a:2379", "b:2"]),
         ("[::1]", ["[::1]:2379"]),
         ("[::1]:5", ["[::1]:5"]),
+        ("::1", ["[::1]:2379"]),
+        ("a:1,", ["a:1"]),
     ],
 )
 def test_endpoints(text: str, endpoints: list[str]) -> None:
     assert parse_endpoints(text) == endpoints
 
 
-@pytest.mark.parametrize("text", ["", "a,,b", "a:", "a:0", "a:65536", ":5", "::1", "http://a:1"])
+@pytest.mark.parametrize("text", ["", "a,,b", "a:", "a:0", "a:65536", ":5", "http://a:1", "a b"])
 def test_what_is_not_an_endpoint(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_endpoints(text)

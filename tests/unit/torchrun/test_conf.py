@@ -63,7 +63,7 @@ def test_a_token(tmp_path: Path) -> None:
         ({"tls_ca": "/nowhere/ca.pem"}, "ca.pem"),
         ({"tls_cert": "/nowhere/cert.pem"}, "cert.pem"),
         ({"token_file": "/nowhere/token"}, "token"),
-        ({"endpoint": "a:b"}, "host:port"),
+        ({"endpoint": "a:b"}, "HOST:PORT"),
     ],
 )
 def test_mistakes_are_named(conf: dict[str, str], told: str) -> None:
