@@ -42,7 +42,7 @@ LOOK_AT_ONES_OWN = 2.0
 """Seconds after which a leader looks at its own key itself. It bounds how long there are two of
 them, and is far below the time in which a new leader misses nobody."""
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds, after a fault of ours."""
+"""Seconds, after a fault of ours, and where the store does not let the key be watched."""
 TRIPS = 10.0
 """A lease lasts for as many round trips to the store: to grant it and to make the key takes two;
 then a thread makes a connection of its own, with TLS and a name, before it renews for the first
@@ -223,8 +223,8 @@ class Leadership:
                 async for told in follow(self._store, self.key, refresh=LOOK_AT_ONES_OWN):
                     await self._look(told)
             except StoreError:
-                # Whether the lease can be renewed is what counts then.
-                await _pause()
+                # Whether the lease can be renewed is what counts then; this may last for hours.
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
     async def _look(self, told: Snapshot | Changes) -> None:
         if isinstance(told, Snapshot):
