@@ -49,6 +49,7 @@ _MENDED_BY: dict[type[StoreError], str] = {
 LEARNER = "a learner answers nobody: promote it (etcdctl member promote), or leave it off the list"
 _HINTS: tuple[tuple[str, bool | None, str], ...] = (
     ("no leader", None, "the cluster has no quorum: bring back members"),
+    ("DEADLINE_EXCEEDED", None, "no quorum, a slow disk, or a slow way: --store-timeout"),
     (_LEARNER, None, LEARNER),
     ("ertificate verify failed", None, "its certificate is of another authority: --store-tls-ca"),
     ("CERTIFICATE_VERIFY_FAILED", None, "its certificate is of another authority: --store-tls-ca"),

@@ -171,6 +171,7 @@ def test_a_key_that_is_no_text_is_shown_and_breaks_nothing() -> None:
     ("text", "tls", "advice"),
     [
         ("etcdserver: no leader", False, "no quorum"),
+        ("DEADLINE_EXCEEDED: Deadline Exceeded", True, "no quorum"),
         ("etcdserver: rpc not supported for learner", True, "promote it"),
         ("Handshake read failed (Socket closed)", True, "say etcd://"),
         ("Socket closed", False, "say etcds://"),
