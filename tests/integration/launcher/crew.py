@@ -39,7 +39,12 @@ class Crew:
     """A service and agents of one run; every agent finds the job in `job.yaml`."""
 
     def __init__(
-        self, launcher: Launcher, description: dict[str, Any], *, host: str = "127.0.0.1"
+        self,
+        launcher: Launcher,
+        description: dict[str, Any],
+        *,
+        host: str = "127.0.0.1",
+        store: str = "memory",
     ) -> None:
         self.launcher = launcher
         self.root = launcher.folder / "runs" / "crew"
@@ -47,8 +52,13 @@ class Crew:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, 0), family=family) as probe:
             self.endpoint = join_endpoint(host, probe.getsockname()[1])
-        self.service = launcher.start(
-            [*REMESH, "rendezvous", "serve", "--store", "memory", "--listen", self.endpoint]
+        self._store = store
+        self.service = self.serve()
+
+    def serve(self) -> psutil.Popen:
+        """Start the service, or one more at the same place when the first is gone."""
+        return self.launcher.start(
+            [*REMESH, "rendezvous", "serve", "--store", self._store, "--listen", self.endpoint]
         )
 
     def agent(self, node: str, *flags: str) -> psutil.Popen:

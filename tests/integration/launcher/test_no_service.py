@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.etcd_server import EtcdServer
 from tests.integration.launcher.crew import Crew, committed, job
 from tests.integration.launcher.launching import Ended, Launcher, wait_for
 from trainer.telemetry.files import read_json
@@ -34,8 +36,9 @@ raise SystemExit(int(os.environ["RANK"]) * CODE)
 """
 
 
-def training(launcher: Launcher) -> Crew:
-    return Crew(launcher, job(elastic=ELASTIC, train={"steps": STEPS, "pieces": 2}))
+def training(launcher: Launcher, store: str = "memory") -> Crew:
+    described = job(elastic=ELASTIC, train={"steps": STEPS, "pieces": 2})
+    return Crew(launcher, described, store=store)
 
 
 def program(launcher: Launcher, text: str, *, elastic: bool) -> Crew:
@@ -80,6 +83,57 @@ def test_a_run_completes_and_says_so_when_it_is_started_again(launcher: Launcher
     assert again.code == 0, again.err
     assert "is complete" in again.out + again.err
     assert crew.steps() == list(range(1, STEPS + 1))
+
+
+def assert_completed(crew: Crew, ended: dict[str, Ended]) -> None:
+    assert [e.code for e in ended.values()] == [0, 0], [e.err for e in ended.values()]
+    assert crew.steps() == list(range(1, STEPS + 1))
+    assert crew.summary()["status"] == "completed"
+    assert committed(crew.root)[0] == STEPS
+
+
+def test_a_run_completes_under_a_service_whose_etcd_says_nothing(
+    launcher: Launcher, etcd: EtcdServer
+) -> None:
+    crew = training(launcher, etcd.url)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    etcd.pause()
+    assert_completed(crew, end(crew, agents))
+    assert crew.service.is_running()
+    again = launcher.end(crew.agent("a"))
+    assert again.code == 0, again.err
+    assert "is complete" in again.out + again.err
+
+
+def test_a_service_that_is_heard_again_in_time_learns_how_it_ended(launcher: Launcher) -> None:
+    crew = training(launcher)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    crew.service.suspend()
+    wait_for(lambda: committed(crew.root)[:1] == [STEPS], "all steps are done and saved")
+    crew.service.resume()
+    assert_completed(crew, end(crew, agents))
+    code, out, err = crew.command("rendezvous", "status", "--endpoint", crew.endpoint, "--json")
+    assert code == 0, err
+    (seen,) = json.loads(out)["jobs"]
+    assert (seen["run_id"], seen["phase"]) == ("crew", "completed")
+
+
+def test_a_service_that_comes_back_later_starts_nothing_anew(
+    launcher: Launcher, etcd: EtcdServer
+) -> None:
+    crew = training(launcher, etcd.url)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    crew.service.kill()
+    crew.service.wait()
+    assert_completed(crew, end(crew, agents))
+    crew.serve()
+    again = {node: crew.agent(node) for node in "ab"}
+    ended = end(crew, again)
+    assert all("is complete" in e.out + e.err for e in ended.values())
+    assert_completed(crew, ended)
 
 
 def test_a_node_that_is_told_to_go_saves_with_all_others(launcher: Launcher) -> None:
