@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from trainer.checkpoint.checkpointer import Checkpointer
     from trainer.checkpoint.results import Commit, Loaded
     from trainer.checkpoint.statedict import load, save
+    from trainer.checkpoint.tree import PerRank
 
-__all__ = ["Checkpointer", "Commit", "Loaded", "load", "save"]
+__all__ = ["Checkpointer", "Commit", "Loaded", "PerRank", "load", "save"]
 _PLACES = {
     "Checkpointer": "checkpointer",
     "Commit": "results",
     "Loaded": "results",
+    "PerRank": "tree",
     "load": "statedict",
     "save": "statedict",
 }

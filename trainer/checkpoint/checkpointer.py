@@ -33,7 +33,7 @@ from trainer.checkpoint.room import Coming, with_room
 from trainer.checkpoint.stager import Staged, rest_of, room_for, stage
 from trainer.checkpoint.staging import Slot, Slots
 from trainer.checkpoint.store import open_store, this_host
-from trainer.checkpoint.tensors import Bytes, LocalTensor, local_tensors
+from trainer.checkpoint.tensors import Bytes, LocalTensor, looked_at
 from trainer.checkpoint.unsaved import mending
 from trainer.errors import CheckpointDamaged, CheckpointError, GenerationOver
 
@@ -156,14 +156,15 @@ class Checkpointer:
         """
         begun = time.monotonic()
         self._open()
-        local = local_tensors(tensors)
-        agreed = self._planner.agree(version, local, fault=self._fault)
+        local, fault = looked_at(tensors)
+        agreed = self._planner.agree(version, local, fault=self._fault or fault)
         written: JSON
         try:
             write = partial(self._write, version, agreed, local, progress)
             written = with_room(self._store, self._coming(version, agreed), write, now=time.time())
-        except OSError as error:
-            written = {"error": f"rank {self._rank} can't write: {error}{mending(error)}"}
+        except (OSError, RuntimeError) as error:
+            mend = mending(error) if isinstance(error, OSError) else ""
+            written = {"error": f"rank {self._rank} can't write: {error}{mend}"}
         gathered = self._exchange.gather(written)
         outcome = self._commit(version, agreed, gathered, values) if gathered is not None else None
         outcome = self._exchange.broadcast(outcome)
@@ -192,11 +193,11 @@ class Checkpointer:
         if self._slots is None:
             raise CheckpointError("this checkpointer was given no staging directory")
         self._open()
-        local = local_tensors(tensors)
+        local, own_fault = looked_at(tensors)
         if when_busy == "wait":
             self._wait_for_room(version, self._slots)
         slot = self._slots.free()
-        last, room, fault = self._planner.last, None, self._fault
+        last, room, fault = self._planner.last, None, self._fault or own_fault
         if slot is not None and last is not None and fault is None:
             room, fault = _room(slot, local, last.entries, mirror)
         agreed = self._planner.agree(version, local, fault=fault, busy=slot is None)
@@ -272,24 +273,30 @@ class Checkpointer:
         *,
         version: int | None = None,
         untrained: Collection[str] = (),
+        strict: bool = True,
     ) -> Loaded | None:
         """Restore the newest whole checkpoint straight into the tensors; None when there is none.
 
         With `version`, only checkpoints of that version are looked at. `untrained` names those of
         the tensors that no optimizer knows of: moments of theirs may be in a checkpoint, and are
-        passed over. Every block is verified. A damaged checkpoint is named in the log and the one
+        passed over. Without `strict`, what only the checkpoint or only the tensors have is left
+        alone. Every block is verified. A damaged checkpoint is named in the log and the one
         before it is taken. Raises, on every rank: CheckpointMismatch for another model's;
         CheckpointDamaged when there are checkpoints but not one is whole.
         """
-        local = local_tensors(tensors)
+        local, fault = looked_at(tensors)
+        for row in self._exchange.all_gather(fault):
+            raise_failure(row)
         with contextlib.closing(self._candidates(version)) as candidates:
-            return self._load(candidates, local, untrained)
+            return self._load(candidates, local, untrained, strict=strict)
 
     def _load(
         self,
         candidates: Iterator[JSON],
         local: Mapping[str, LocalTensor],
         untrained: Collection[str],
+        *,
+        strict: bool,
     ) -> Loaded | None:
         damaged: list[str] = []
         while True:
@@ -311,11 +318,18 @@ class Checkpointer:
                     self._identity,
                     self._host,
                     untrained=untrained,
+                    strict=strict,
                 )
                 fault = filled.damage
                 if fault is None:
                     return Loaded(
-                        manifest.version, manifest.values, path, tuple(damaged), filled.bytes
+                        manifest.version,
+                        manifest.values,
+                        path,
+                        tuple(damaged),
+                        filled.bytes,
+                        filled.missing,
+                        filled.unused,
                     )
             if self._rank == 0:
                 logger.warning("checkpoint %s is passed over: %s", path, fault)

@@ -16,6 +16,7 @@ from trainer.checkpoint.manifest import Manifest
 from trainer.checkpoint.mismatch import identity_fault, is_moment_of, kind_fault, names_fault
 from trainer.checkpoint.move import Move, moves_of, rows_of
 from trainer.checkpoint.movement import carry_out
+from trainer.checkpoint.paths import is_of_rank
 from trainer.checkpoint.plan import entries_of, group_of
 from trainer.checkpoint.sharing import KEY, share, worth_asking
 from trainer.checkpoint.store import Store
@@ -30,10 +31,15 @@ Boxes = Sequence[tuple[str, Box]]
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """Bytes that this rank read from storage; what is damaged, the same on every rank."""
+    """Bytes that this rank read from storage; what is damaged, the same on every rank.
+
+    `missing` and `unused` are as in `Loaded`.
+    """
 
     bytes: int
     damage: str | None
+    missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def load_manifest(
@@ -45,22 +51,28 @@ def load_manifest(
     host: str,
     *,
     untrained: Collection[str] = (),
+    strict: bool = True,
 ) -> Filled:
     """Collective. Read the checkpoint into place; replicas may read a part each and exchange it.
 
     `host` is where this rank runs; `untrained` names the tensors whose moments, where the
-    checkpoint has any, are passed over. Raises CheckpointMismatch, on every rank, when it is
+    checkpoint has any, are passed over. What is one rank's own may be missing, and left over;
+    without `strict`, anything may. Raises CheckpointMismatch, on every rank, when it is
     another model's; nothing is read then.
     """
     fault = None if identity is None else identity_fault(manifest.identity, identity)
     kinds = {name: (item.dtype, item.shape) for name, item in local.items()}
-    rows = exchange.all_gather([fault or kind_fault(manifest, kinds, untrained), host])
+    optional = [name for name in local if not strict or is_of_rank(name)]
+    rows = exchange.all_gather([fault or kind_fault(manifest, kinds, untrained, optional), host])
     fault = _first([row[0] for row in rows])
-    fault = fault or names_fault(_untaken(exchange, manifest, local, untrained))
+    unused = _untaken(exchange, manifest, local, untrained)
+    fault = fault or names_fault(name for name in unused if strict and not is_of_rank(name))
     if fault is not None:
         raise CheckpointMismatch(
             f"checkpoint {manifest.attempt} in {store.url} does not fit: {fault}"
         )
+    missing = tuple(name for name in optional if name not in manifest.tensors)
+    local = {name: item for name, item in local.items() if name in manifest.tensors}
     hosts = [row[1] for row in rows]
     boxes, moves = _my_part(exchange, local, hosts, remote=store.remote)
     threads = MOST_THREADS if store.remote else _threads(hosts.count(host))
@@ -80,7 +92,7 @@ def load_manifest(
             group=exchange.group,
         )
         exchange.confirm()
-    return Filled(count, damage)
+    return Filled(count, damage, missing, tuple(unused))
 
 
 def _threads(ranks: int) -> int:

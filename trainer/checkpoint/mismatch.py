@@ -50,13 +50,15 @@ def kind_fault(
     manifest: Manifest,
     wanted: Mapping[str, tuple[str, tuple[int, ...]]],
     untrained: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> str | None:
     """The first tensors that are missing there, or of another shape or element type, or None.
 
     `untrained` are those of them that are buffers: a checkpoint that has none of them, but all
-    else, was written when none were saved.
+    else, was written when none were saved. `optional` may be missing.
     """
     lines = []
+    wanted = {n: kind for n, kind in wanted.items() if n in manifest.tensors or n not in optional}
     missing = sorted(wanted.keys() - manifest.tensors.keys())
     if missing and set(missing) == set(untrained):
         return _message("it was written without the model's buffers", missing, BUFFERS_REMEDY)

@@ -23,6 +23,8 @@ class Loaded:
     """What was loaded. `damaged` says which newer checkpoints were passed over, and why.
 
     `bytes` are those that this rank has read itself; replicas may have given it the rest.
+    Where that is no error, `missing` names what was to be filled on this rank and is not in the
+    checkpoint, and `unused` what is in it and nothing took.
     """
 
     version: int
@@ -30,3 +32,5 @@ class Loaded:
     path: str
     damaged: tuple[str, ...] = ()
     bytes: int = 0
+    missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()

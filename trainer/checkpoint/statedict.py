@@ -1,29 +1,32 @@
-"""Anyone's state dict: nested dicts and lists of tensors and plain values, and back.
-
-A tensor's or value's name is the path to it, its keys joined by `/`. In a key, `~` is written
-`~0`, `/` is `~1`, and the integer 3 is `~i3`, so that no two paths share a name.
-"""
+"""Save and load anyone's state dict, with or without a job; see tree.py for what it may hold."""
 
 from __future__ import annotations
 
-import base64
+import logging
+import operator
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep
+from trainer.checkpoint.outcome import failure, raise_failure
+from trainer.checkpoint.paths import is_of_rank
+from trainer.checkpoint.rank_copies import Copies, differing, prints_of
 from trainer.checkpoint.results import Commit, Loaded
+from trainer.checkpoint.tree import Flat, Saved, State, flatten, missing_values, put_back
 from trainer.errors import CheckpointError, CheckpointMismatch
 
 JSON = Any
 PLAIN = "plain"
-State = MutableMapping[Any, Any]
+SHOWN = 3
+"""Names in a message."""
+logger = logging.getLogger(__name__)
 
 
 def save(
@@ -38,18 +41,33 @@ def save(
 ) -> Commit:
     """Save a state dict. Collective where torch.distributed is initialized.
 
-    `state` nests dicts and lists of tensors, DTensors, numpy arrays, and plain values: None,
-    bool, int, float, str, bytes, tuples. A plain tensor or value counts as the same on every rank
-    that has it. `version` says how far the training is. Raises CheckpointError for a value that
-    has no place in a checkpoint, and what `Checkpointer.save` raises.
+    `state` nests dicts, lists and tuples of tensors, DTensors, numpy arrays, and plain values:
+    None, bool, int, float, str, bytes, numpy's scalars, and lists, tuples, deques and dicts of
+    these. A plain tensor or value counts as the same on every rank that has it: where it is not,
+    the lowest rank's is saved, and a warning names it; what each rank is to have of its own goes
+    into a `PerRank`. `version` says how far the training is.
+
+    Raises, on every rank: CheckpointError for what has no place in a checkpoint on any of them,
+    and what `Checkpointer.save` raises.
     """
-    tensors, values = flatten(state)
     exchange = _exchange(group)
+    flat, copies, fault = Flat(), Copies(), None
+    try:
+        version = _version(version)
+        flat = flatten(state, rank=exchange.rank)
+        copies = _copies(flat)
+    except CheckpointError as error:
+        fault = failure(error)
+    rows = exchange.all_gather([fault, copies.digest])
+    for row in rows:
+        raise_failure(row[0])
+    if len({row[1] for row in rows}) > 1:
+        flat = _lowest_ranks(flat, copies, exchange)
     merged: dict[str, JSON] = {}
-    for of_rank in reversed(exchange.gather(values) or []):
+    for of_rank in reversed(exchange.gather(flat.values) or []):
         merged |= of_rank
     checkpointer = _checkpointer(directory, exchange, group, identity, keep, storage_options)
-    return checkpointer.save(version, tensors, {PLAIN: merged})
+    return checkpointer.save(version, flat.tensors, {PLAIN: merged})
 
 
 def load(
@@ -58,117 +76,88 @@ def load(
     *,
     version: int | None = None,
     identity: Mapping[str, JSON] | None = None,
+    strict: bool = True,
     group: dist.ProcessGroup | None = None,
     storage_options: Mapping[str, JSON] | None = None,
 ) -> Loaded | None:
     """Load the newest whole checkpoint, or that of a version, into a state dict of its shape.
 
     Tensors are filled in place, in whatever mesh they are now; plain values are put where they
-    were. Collective as `save`. None when there is no checkpoint. Raises CheckpointMismatch when
-    the state is not of the saved one's names and shapes, and what `Checkpointer.load` raises.
+    were, and a dict of plain values gets back all that it had. Without `strict`, what only one of
+    the two has is left alone: so a part can be loaded, the model alone say, or all but a new head.
+    Collective as `save`. None when there is no checkpoint.
+
+    Raises, on every rank: CheckpointMismatch when the state is not of the saved one's names and
+    shapes; CheckpointError for a tensor that can't be filled; what `Checkpointer.load` raises.
     """
-    tensors, values = flatten(state)
     exchange = _exchange(group)
+    flat, fault = Flat(), None
+    try:
+        version = None if version is None else _version(version)
+        flat = flatten(state, rank=exchange.rank, fill=True)
+    except CheckpointError as error:
+        fault = failure(error)
+    for row in exchange.all_gather(fault):
+        raise_failure(row)
     checkpointer = _checkpointer(
         directory, exchange, group, identity, None, storage_options, read_only=True
     )
-    loaded = checkpointer.load(tensors, version=version)
+    loaded = checkpointer.load(flat.tensors, version=version, strict=strict)
     if loaded is None:
         return None
-    plain = loaded.values.get(PLAIN, {})
-    missing = sorted(values.keys() - plain.keys())
-    if missing:
-        raise CheckpointMismatch(f"{loaded.path} has no value {missing[0]!r}")
-    for name in values:
-        _put(state, name, decode_plain(plain[name]))
-    return loaded
+    saved = Saved(loaded.values.get(PLAIN, {}))
+    missing = missing_values(state, saved, rank=exchange.rank)
+    needed = [name for name in missing if strict and not is_of_rank(name)]
+    if needed:
+        raise CheckpointMismatch(f"{loaded.path} has no value {needed[0]!r}")
+    for bring in flat.afterwards:
+        bring()
+    put_back(state, saved, rank=exchange.rank)
+    return replace(loaded, missing=(*loaded.missing, *missing))
 
 
-def flatten(state: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], dict[str, JSON]]:
-    """The tensors and the plain values (as JSON) of a state dict, by name."""
-    tensors: dict[str, torch.Tensor] = {}
-    values: dict[str, JSON] = {}
-    for name, item in _leaves("", state):
-        if isinstance(item, np.ndarray):
-            item = torch.from_numpy(item)
-        if isinstance(item, torch.Tensor):
-            tensors[name] = item
-        else:
-            values[name] = encode_plain(name, item)
-    return tensors, values
+def _version(version: Any) -> int:
+    """As an int. numpy's integers are some; a bool is most likely a mistake."""
+    if not isinstance(version, bool):
+        try:
+            number = operator.index(version)
+        except TypeError:
+            number = -1
+        if number >= 0:
+            return number
+    raise CheckpointError(f"a version is a whole number from 0 on, and not {version!r}")
 
 
-def _leaves(prefix: str, item: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(item, Mapping) and (item or not prefix):
-        pairs = list(item.items())
-    elif isinstance(item, list) and any(_holds_tensor(inner) for inner in item):
-        pairs = list(enumerate(item))
-    else:
-        yield prefix, item
-        return
-    for key, inner in pairs:
-        yield from _leaves(f"{prefix}/{encode_key(key)}" if prefix else encode_key(key), inner)
+def _copies(flat: Flat) -> Copies:
+    """What counts as the same on every rank that has it."""
+    tensors = {
+        name: tensor
+        for name, tensor in flat.tensors.items()
+        if not isinstance(tensor, DTensor) and not is_of_rank(name)
+    }
+    values = {name: value for name, value in flat.values.items() if not is_of_rank(name)}
+    return prints_of(tensors, values)
 
 
-def _holds_tensor(item: Any) -> bool:
-    if isinstance(item, Mapping):
-        return any(_holds_tensor(inner) for inner in item.values())
-    if isinstance(item, (list, tuple)):
-        return any(_holds_tensor(inner) for inner in item)
-    return isinstance(item, (torch.Tensor, np.ndarray))
-
-
-def encode_key(key: Any) -> str:
-    """A dict's key or a list's index as a part of a name. Raises CheckpointError."""
-    if isinstance(key, str):
-        return key.replace("~", "~0").replace("/", "~1")
-    if isinstance(key, int) and not isinstance(key, bool):
-        return f"~i{key}"
-    raise CheckpointError(f"a key of the state is {key!r}: only strings and integers can be saved")
-
-
-def decode_key(part: str) -> str | int:
-    """The key again."""
-    if part.startswith("~i"):
-        return int(part[2:])
-    return part.replace("~1", "/").replace("~0", "~")
-
-
-def encode_plain(name: str, value: Any) -> JSON:
-    """A plain value as JSON. Raises CheckpointError, naming it."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        items = [encode_plain(name, item) for item in value]
-        return items if isinstance(value, list) else {"~tuple": items}
-    if isinstance(value, bytes):
-        return {"~bytes": base64.b64encode(value).decode()}
-    if isinstance(value, Mapping):
-        return {"~map": [[encode_key(k), encode_plain(name, v)] for k, v in value.items()]}
-    raise CheckpointError(
-        f"{name!r} is a {type(value).__qualname__}, which has no place in a checkpoint: save its "
-        "state as tensors, numbers and strings"
+def _lowest_ranks(flat: Flat, copies: Copies, exchange: Exchange) -> Flat:
+    """Without those that a lower rank has otherwise; collective."""
+    found = differing(exchange.all_gather(copies.prints))
+    if found and exchange.rank == 0:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        logger.warning(
+            "%s%s: not the same on all ranks that have it; the lowest rank's is saved. "
+            "What each rank has of its own goes into a checkpoint.PerRank",
+            ", ".join(repr(name) for name in sorted(found)[:SHOWN]),
+            more,
+        )
+    return Flat(
+        tensors={
+            name: tensor
+            for name, tensor in flat.tensors.items()
+            if found.get(name, exchange.rank) == exchange.rank
+        },
+        values=flat.values,
     )
-
-
-def decode_plain(value: JSON) -> Any:
-    """The plain value again."""
-    if isinstance(value, list):
-        return [decode_plain(item) for item in value]
-    if isinstance(value, dict):
-        if "~tuple" in value:
-            return tuple(decode_plain(item) for item in value["~tuple"])
-        if "~bytes" in value:
-            return base64.b64decode(value["~bytes"])
-        return {decode_key(k): decode_plain(v) for k, v in value["~map"]}
-    return value
-
-
-def _put(state: Any, name: str, value: Any) -> None:
-    *path, last = (decode_key(part) for part in name.split("/"))
-    for key in path:
-        state = state[key]
-    state[last] = value
 
 
 def _exchange(group: dist.ProcessGroup | None) -> Exchange:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,11 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 from trainer.checkpoint.dtypes import ELEMENT_TYPES
 from trainer.checkpoint.geometry import Box, Cut, intersect, local_parts, whole, within
+from trainer.checkpoint.outcome import failure
 from trainer.checkpoint.plan import Group, grouped
 from trainer.errors import CheckpointError
 
+JSON = Any
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -101,6 +104,14 @@ def local_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, LocalTensor]
     return {name: local_tensor(name, tensor) for name, tensor in tensors.items()}
 
 
+def looked_at(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, LocalTensor], JSON]:
+    """`local_tensor` of each; or nothing, and why, for all ranks to hear: see outcome.py."""
+    try:
+        return local_tensors(tensors), None
+    except CheckpointError as error:
+        return {}, failure(error)
+
+
 def layout_of(local: Mapping[str, LocalTensor]) -> list[Group]:
     """What this rank holds, without the tensors."""
     return grouped(
@@ -134,6 +145,10 @@ def put_bytes(view: torch.Tensor, data: Bytes) -> None:
 
 
 def _as_bytes(view: torch.Tensor) -> Bytes:
-    flat = view.reshape(-1).view(torch.uint8)
+    flat = view.reshape(-1)
+    if flat.numel() == 1:
+        # Contiguous whatever its stride, but bytes want a stride of one element.
+        flat = flat.as_strided((1,), (1,))
+    flat = flat.view(torch.uint8)
     array: Bytes = flat.numpy()
     return array

@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainer.checkpoint.fingerprint import CHUNK_WORDS, device_sum, fingerprint
 from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.tensors import LocalTensor, Part
 from trainer.errors import ReplicasDiffer
 from trainer.worker.own.state import OwnState
 from trainer.worker.replicas.check import ReplicaCheck
-from trainer.worker.replicas.fingerprint import CHUNK_WORDS, device_sum, fingerprint
 from trainer.worker.replicas.held import (
     Difference,
     Named,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainer.checkpoint.statedict import decode_plain, encode_plain
 from trainer.checkpoint.tensors import LocalTensor, local_tensors
+from trainer.checkpoint.values import decode_plain, encode_plain
 from trainer.errors import CheckpointError, JobError
 from trainer.worker.own.optimizer import clear_state, make_state, plain_part, put_plain, tensor_part
 

@@ -20,16 +20,15 @@ import numpy as np
 from torch import Tensor
 
 from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.fingerprint import digest_of, fingerprint
 from trainer.checkpoint.tensors import LocalTensor, host_bytes, put_bytes
 from trainer.errors import ReplicasDiffer
-from trainer.worker.replicas.fingerprint import fingerprint
 from trainer.worker.replicas.held import (
     Difference,
     Group,
     Named,
     difference,
     differing,
-    digest_of,
     digests,
     grouped,
     held_once,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from trainer.checkpoint.exchange import Exchange
+from trainer.checkpoint.fingerprint import digest_of, fingerprint
 from trainer.errors import ReplicasDiffer
 from trainer.models.init import InitRule
-from trainer.worker.replicas.fingerprint import fingerprint
-from trainer.worker.replicas.held import difference, differing, digest_of
+from trainer.worker.replicas.held import difference, differing
 
 REMEDY = (
     "model.factory has to build the same model on every rank; does it depend on the rank, the "

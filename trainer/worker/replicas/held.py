@@ -9,16 +9,15 @@ each other their names.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import xxhash
 from torch.distributed.tensor import DTensor
 
+from trainer.checkpoint.fingerprint import digest_of
 from trainer.checkpoint.tensors import LocalTensor
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -85,11 +84,6 @@ def named_tensors(tensors: Mapping[str, torch.Tensor], loose: Collection[str]) -
         )
         for name, tensor in tensors.items()
     ]
-
-
-def digest_of(value: Any) -> str:
-    """Of JSON; the order of keys does not count."""
-    return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def layout_signature(tensors: Sequence[Named]) -> str:

@@ -1,4 +1,4 @@
-"""Whether two ranks hold the same bytes, told by few numbers: NaNs and signs of zero count as well.
+"""Whether two ranks hold the same, told by few numbers: NaNs and signs of zero count as well.
 
 Host memory is hashed as it lies there (some 10 GB/s). What lies on a device is summed up there, in
 whole numbers, so that the order of addition can't matter and nothing is copied.
@@ -6,7 +6,9 @@ whole numbers, so that the order of addition can't matter and nothing is copied.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import xxhash
@@ -34,6 +36,11 @@ def fingerprint(views: Sequence[Tensor]) -> str:
             by_device.setdefault(view.device, []).append(view)
     sums = [f"{device_sum(of_device):016x}" for of_device in by_device.values()]
     return "-".join([of_host.hexdigest(), *sums])
+
+
+def digest_of(value: Any) -> str:
+    """Of JSON; the order of keys does not count."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def device_sum(views: Sequence[Tensor]) -> int:
