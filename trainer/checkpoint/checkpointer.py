@@ -23,6 +23,7 @@ from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep, clean, reading
 from trainer.checkpoint.loading import load_manifest
 from trainer.checkpoint.manifest import Manifest, Summary, decode
+from trainer.checkpoint.mismatch import NONE_BUT_RANKS_OWN, Allowance
 from trainer.checkpoint.outcome import failure, raise_failure
 from trainer.checkpoint.pending import write_opening
 from trainer.checkpoint.pinning import Pins
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 JSON = Any
 logger = logging.getLogger(__name__)
 WAIT_SECONDS = 1800.0
+Tensors = Mapping[str, "torch.Tensor | DTensor"]
+Fitted = Callable[[Collection[str], Mapping[str, JSON]], Tensors]
 
 
 class Checkpointer:
@@ -269,34 +272,28 @@ class Checkpointer:
 
     def load(
         self,
-        tensors: Mapping[str, torch.Tensor | DTensor],
+        tensors: Tensors | Fitted,
         *,
         version: int | None = None,
-        untrained: Collection[str] = (),
-        strict: bool = True,
+        allowance: Allowance = NONE_BUT_RANKS_OWN,
     ) -> Loaded | None:
         """Restore the newest whole checkpoint straight into the tensors; None when there is none.
 
-        With `version`, only checkpoints of that version are looked at. `untrained` names those of
-        the tensors that no optimizer knows of: moments of theirs may be in a checkpoint, and are
-        passed over. Without `strict`, what only the checkpoint or only the tensors have is left
-        alone. Every block is verified. A damaged checkpoint is named in the log and the one
-        before it is taken. Raises, on every rank: CheckpointMismatch for another model's;
-        CheckpointDamaged when there are checkpoints but not one is whole.
+        `tensors` may be a function that gets the names and the values that a checkpoint has, and
+        returns what is to be filled with it, by its names.
+        With `version`, only checkpoints of that version are looked at. Every block is verified. A
+        damaged checkpoint is named in the log and the one before it is taken. Raises, on every
+        rank: CheckpointMismatch for another model's; CheckpointDamaged when there are checkpoints
+        but not one is whole.
         """
-        local, fault = looked_at(tensors)
-        for row in self._exchange.all_gather(fault):
-            raise_failure(row)
         with contextlib.closing(self._candidates(version)) as candidates:
-            return self._load(candidates, local, untrained, strict=strict)
+            return self._load(candidates, tensors, allowance)
 
     def _load(
         self,
         candidates: Iterator[JSON],
-        local: Mapping[str, LocalTensor],
-        untrained: Collection[str],
-        *,
-        strict: bool,
+        tensors: Tensors | Fitted,
+        allowance: Allowance,
     ) -> Loaded | None:
         damaged: list[str] = []
         while True:
@@ -310,6 +307,12 @@ class Checkpointer:
             fault = found.get("fault")
             if fault is None:
                 manifest = decode(found["document"].encode(), path)
+                if callable(tensors):
+                    local, odd = looked_at(tensors(manifest.tensors.keys(), manifest.values))
+                else:
+                    local, odd = looked_at(tensors)
+                for row in self._exchange.all_gather(odd):
+                    raise_failure(row)
                 filled = load_manifest(
                     self._exchange,
                     self._store,
@@ -317,8 +320,7 @@ class Checkpointer:
                     local,
                     self._identity,
                     self._host,
-                    untrained=untrained,
-                    strict=strict,
+                    allowance,
                 )
                 fault = filled.damage
                 if fault is None:

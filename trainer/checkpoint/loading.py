@@ -13,7 +13,14 @@ import torch
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
 from trainer.checkpoint.manifest import Manifest
-from trainer.checkpoint.mismatch import identity_fault, is_moment_of, kind_fault, names_fault
+from trainer.checkpoint.mismatch import (
+    NONE_BUT_RANKS_OWN,
+    Allowance,
+    identity_fault,
+    is_moment_of,
+    kind_fault,
+    names_fault,
+)
 from trainer.checkpoint.move import Move, moves_of, rows_of
 from trainer.checkpoint.movement import carry_out
 from trainer.checkpoint.paths import is_of_rank
@@ -49,24 +56,24 @@ def load_manifest(
     local: Mapping[str, LocalTensor],
     identity: Mapping[str, JSON] | None,
     host: str,
-    *,
-    untrained: Collection[str] = (),
-    strict: bool = True,
+    allowance: Allowance = NONE_BUT_RANKS_OWN,
 ) -> Filled:
     """Collective. Read the checkpoint into place; replicas may read a part each and exchange it.
 
-    `host` is where this rank runs; `untrained` names the tensors whose moments, where the
-    checkpoint has any, are passed over. What is one rank's own may be missing, and left over;
-    without `strict`, anything may. Raises CheckpointMismatch, on every rank, when it is
-    another model's; nothing is read then.
+    `host` is where this rank runs. Raises CheckpointMismatch, on every rank, when it is another
+    model's, beyond the `allowance`; nothing is read then.
     """
     fault = None if identity is None else identity_fault(manifest.identity, identity)
     kinds = {name: (item.dtype, item.shape) for name, item in local.items()}
-    optional = [name for name in local if not strict or is_of_rank(name)]
-    rows = exchange.all_gather([fault or kind_fault(manifest, kinds, untrained, optional), host])
+    optional = [name for name in local if not allowance.strict or is_of_rank(name)]
+    rows = exchange.all_gather(
+        [fault or kind_fault(manifest, kinds, allowance.buffers, optional), host]
+    )
     fault = _first([row[0] for row in rows])
-    unused = _untaken(exchange, manifest, local, untrained)
-    fault = fault or names_fault(name for name in unused if strict and not is_of_rank(name))
+    unused = _untaken(exchange, manifest, local, allowance.untrained)
+    fault = fault or names_fault(
+        name for name in unused if allowance.strict and not is_of_rank(name)
+    )
     if fault is not None:
         raise CheckpointMismatch(
             f"checkpoint {manifest.attempt} in {store.url} does not fit: {fault}"

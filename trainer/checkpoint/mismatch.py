@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from trainer.checkpoint.manifest import Manifest
@@ -11,6 +12,8 @@ JSON = Any
 SHOWN = 3
 MODEL, MOMENTS = "model/", "optim/"
 """What a job's tensors are named by: the model's, and the optimizer's."""
+ADDED = "args"
+"""Of a factory; what was saved by earlier releases does not have it."""
 REMEDY = (
     "Give the job the model that wrote it, or another checkpoint.directory "
     "(an empty one starts from scratch)."
@@ -22,8 +25,27 @@ BUFFERS_REMEDY = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """In what a checkpoint may differ from what it is loaded into.
+
+    `untrained` names the tensors that no optimizer knows of: moments of theirs may be in it, and
+    are passed over. `buffers` are those of them of which earlier releases have saved none. Without
+    `strict`, what only one of the two has is left alone.
+    """
+
+    untrained: Collection[str] = ()
+    buffers: Collection[str] = ()
+    strict: bool = True
+
+
+NONE_BUT_RANKS_OWN = Allowance()
+"""What is one rank's own may be missing, and left over, in any case."""
+
+
 def identity_fault(saved: Mapping[str, JSON], wanted: Mapping[str, JSON]) -> str | None:
     """The first differences between two identities, or None."""
+    wanted = {key: value for key, value in wanted.items() if key in saved or key != ADDED}
     lines = list(_differences("", dict(saved), dict(wanted)))
     return _message("it was written by another job", lines)
 
@@ -49,18 +71,18 @@ def _plain(value: JSON) -> JSON:
 def kind_fault(
     manifest: Manifest,
     wanted: Mapping[str, tuple[str, tuple[int, ...]]],
-    untrained: Collection[str] = (),
+    buffers: Collection[str] = (),
     optional: Collection[str] = (),
 ) -> str | None:
     """The first tensors that are missing there, or of another shape or element type, or None.
 
-    `untrained` are those of them that are buffers: a checkpoint that has none of them, but all
-    else, was written when none were saved. `optional` may be missing.
+    `buffers` are among them: a checkpoint that has none of these, but all else, was written when
+    none were saved. `optional` may be missing.
     """
     lines = []
     wanted = {n: kind for n, kind in wanted.items() if n in manifest.tensors or n not in optional}
     missing = sorted(wanted.keys() - manifest.tensors.keys())
-    if missing and set(missing) == set(untrained):
+    if missing and set(missing) == set(buffers):
         return _message("it was written without the model's buffers", missing, BUFFERS_REMEDY)
     for name, (dtype, shape) in sorted(wanted.items()):
         saved = manifest.tensors.get(name)

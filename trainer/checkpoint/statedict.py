@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from trainer.checkpoint.checkpointer import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.keep import Keep
+from trainer.checkpoint.mismatch import Allowance
 from trainer.checkpoint.outcome import failure, raise_failure
 from trainer.checkpoint.paths import is_of_rank
 from trainer.checkpoint.rank_copies import Copies, differing, prints_of
@@ -102,7 +103,7 @@ def load(
     checkpointer = _checkpointer(
         directory, exchange, group, identity, None, storage_options, read_only=True
     )
-    loaded = checkpointer.load(flat.tensors, version=version, strict=strict)
+    loaded = checkpointer.load(flat.tensors, version=version, allowance=Allowance(strict=strict))
     if loaded is None:
         return None
     saved = Saved(loaded.values.get(PLAIN, {}))

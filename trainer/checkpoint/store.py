@@ -256,15 +256,15 @@ def this_host() -> str:
 def open_store(
     directory: str | os.PathLike[str], options: Mapping[str, Any] | None = None
 ) -> Store:
-    """The store behind a path or a URL, with fsspec's options for it.
+    """The store behind a path (`~` is somebody's home) or a URL, with fsspec's options for it.
 
     Raises CheckpointError for a URL that can't be opened.
     """
     text = os.fspath(directory)
     if text.startswith("file://"):
-        return LocalStore(text.removeprefix("file://"))
-    if "://" in text:
+        text = text.removeprefix("file://")
+    elif "://" in text:
         from trainer.checkpoint.objects import ObjectStore
 
         return ObjectStore(text, options)
-    return LocalStore(text)
+    return LocalStore(os.path.expanduser(text))  # noqa: PTH111

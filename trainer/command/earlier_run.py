@@ -47,7 +47,7 @@ def earlier_run(job: Job) -> EarlierRun | None:
     text = dump(job)
     same = [
         run
-        for run in runs_below(Path(job.run.directory))
+        for run in runs_below(Path(job.run.directory).expanduser())
         # A copy under another name is no run of its own: it would go on in the first one's place.
         if run.run_id == run.root.name and _is_of(run, text)
     ]
@@ -72,7 +72,9 @@ def new_run_id(job: Job) -> str:
     """The job's name and the time, and a number where that is taken."""
     stem = f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
-    return next(name for name in names if not (Path(job.run.directory) / name).exists())
+    return next(
+        name for name in names if not (Path(job.run.directory).expanduser() / name).exists()
+    )
 
 
 def newest_version(job: Job, root: Path) -> int | None:

@@ -77,7 +77,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
     if parsed.fresh and job.run.id:
         raise JobError(f"--fresh starts a run of a new name, and run.id names one: {job.run.id}")
     job = job.model_copy(update={"run": job.run.model_copy(update={"id": run_id})})
-    root = Path(job.run.directory).absolute() / run_id
+    root = Path(job.run.directory).expanduser().absolute() / run_id
     elastic = job.elastic
     return Launch(
         run_id=run_id,
@@ -105,7 +105,7 @@ def launch_of(job: Job, parsed: argparse.Namespace) -> Launch:
                 "node_failures": elastic.node_failures,
             },
         ),
-        logs=Path(parsed.log_dir).absolute() / run_id if parsed.log_dir else None,
+        logs=Path(parsed.log_dir).expanduser().absolute() / run_id if parsed.log_dir else None,
         console=console(parsed, slots),
         node=options.node(parsed.node),
         local_address=parsed.local_addr,
@@ -219,7 +219,7 @@ def _probe(job: Job) -> Probe | None:
         return None
     return Probe(
         command=asked.command or (),
-        file=Path(asked.file) if asked.file is not None else None,
+        file=Path(asked.file).expanduser() if asked.file is not None else None,
         every=asked.every,
     )
 

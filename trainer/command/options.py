@@ -146,7 +146,7 @@ def rendezvous_conf(text: str | None) -> RendezvousConf:
         if not equals or not key:
             raise JobError(f"--rdzv-conf: {shown(pair)} is not KEY=VALUE")
         if key in FILES:
-            files[key] = Path(value)
+            files[key] = Path(value).expanduser()
         elif key in DURATIONS:
             try:
                 times[DURATIONS[key]] = decimal(value)

@@ -37,7 +37,7 @@ def script_launch(parsed: argparse.Namespace) -> Launch:
     slots = worker_count("1" if parsed.nproc_per_node is None else parsed.nproc_per_node)
     entry = script_entry(parsed)
     run_id = _run_id(parsed)
-    root = Path(parsed.run_directory or DEFAULT_DIRECTORY).absolute()
+    root = Path(parsed.run_directory or DEFAULT_DIRECTORY).expanduser().absolute()
     described = {
         "name": script_name(parsed),
         "entrypoint": entry,
@@ -223,7 +223,7 @@ def _check_port(port: int) -> None:
 def _log_directory(parsed: argparse.Namespace, run_id: str) -> Path | None:
     if not parsed.log_dir:
         return None
-    root = Path(parsed.log_dir).absolute()
+    root = Path(parsed.log_dir).expanduser().absolute()
     if root.exists() and not root.is_dir():
         raise JobError(f"--log-dir {parsed.log_dir} is no directory")
     return root / run_id

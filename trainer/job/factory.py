@@ -41,8 +41,13 @@ def call_factory(factory: Callable[..., Any], arguments: Mapping[str, Any], what
     Raises:
         JobError: the arguments don't fit its parameters.
     """
+    check_arguments(factory, arguments, what)
+    return factory(**arguments)
+
+
+def check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> None:
+    """Raise JobError where the job's arguments don't fit its parameters."""
     try:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise JobError(f"{what}: its args don't fit: {error}") from None
-    return factory(**arguments)

@@ -1,12 +1,17 @@
 """From the `model` section to what training needs to know: the reference decoder's, or the user's.
 
 A factory returns a `ModelSpec`, or a plain module: that one is trained with FSDP alone.
+
+It is called on the meta device, so that a rank needs memory for its own part alone. Where its code
+can't do without values (`.item()`, `from_pretrained`, a tensor that is no buffer), it is called for
+real on the CPU, and what it makes loses its memory again until each rank has its part.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,7 +20,7 @@ from torch import Tensor, nn
 
 from trainer.errors import JobError
 from trainer.job import Job
-from trainer.job.factory import call_factory, find_factory
+from trainer.job.factory import check_arguments, find_factory
 from trainer.mesh import decoder_stages
 from trainer.models.buffers import buffer_places
 from trainer.models.init import InitRule
@@ -23,6 +28,8 @@ from trainer.models.llama import Decoder, decoder_init_rule, flops_per_token
 from trainer.models.loss import summed_cross_entropy
 from trainer.models.spec import ModelSpec, Stage
 from trainer.models.tensor_plan import decoder_tensor_plan
+
+log = logging.getLogger(__name__)
 
 
 def build_spec(job: Job) -> ModelSpec:
@@ -34,17 +41,52 @@ def build_spec(job: Job) -> ModelSpec:
     if job.model.factory is None:
         return decoder_spec(job)
     factory = find_factory(job.model.factory, "model.factory")
-    arguments = job.model.args
-    with torch.device("meta"):
-        made = call_factory(factory, arguments, f"model.factory ({job.model.factory})")
+    arguments, what = job.model.args, f"model.factory ({job.model.factory})"
+    check_arguments(factory, arguments, what)
+
+    def make() -> Any:
+        return factory(**arguments)
+
+    made = _without_memory(make)
     if isinstance(made, ModelSpec):
         return made
-    if not isinstance(made, nn.Module):
+    if made is not None and not isinstance(made, nn.Module):
         raise JobError(
             f"model.factory: {job.model.factory} returned {type(made).__name__}; "
             "it must return an nn.Module or a ModelSpec"
         )
-    return module_spec(lambda: factory(**arguments), job.run.seed)
+    return module_spec(make, job.run.seed, needs_values=made is None or holds_meta_values(made))
+
+
+def _without_memory(make: Callable[[], Any]) -> Any:
+    """What the factory makes on the meta device; None where it can't do without values.
+
+    What is wrong with it for another reason will be so on the CPU as well.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        log.info("the model is built on the CPU first: on the meta device, %s", error)
+        return None
+
+
+def holds_meta_values(module: nn.Module) -> bool:
+    """Whether it has tensors without values that are no parameters and no buffers: nothing would
+    ever give them any."""
+    return any(
+        isinstance(value, Tensor) and value.is_meta
+        for part in module.modules()
+        for name, held in vars(part).items()
+        if name not in ("_parameters", "_buffers", "_modules")
+        for value in _within(held)
+    )
+
+
+def _within(held: Any) -> Iterable[Any]:
+    if isinstance(held, dict):
+        return held.values()
+    return held if isinstance(held, (list, tuple, set)) else (held,)
 
 
 def decoder_spec(job: Job) -> ModelSpec:
@@ -94,24 +136,35 @@ def _without_keys(
     return args[:1], {name: value for name, value in kwargs.items() if name != "keys"}
 
 
-def module_spec(make: Callable[[], nn.Module], seed: int) -> ModelSpec:
+def module_spec(
+    make: Callable[[], nn.Module], seed: int, *, needs_values: bool = False
+) -> ModelSpec:
     """A plain module of the user's own, begun with the values its own code gives it.
 
     `make` is called on the CPU too, once, with torch's generator seeded, so that every rank
     and every mesh starts from the same values; each rank then holds the whole model for a while.
+    `needs_values`: it can't be called on the meta device at all.
     """
 
-    def build(_: Stage) -> nn.Module:
-        module = make()
+    def build(stage: Stage) -> nn.Module:
+        if not needs_values:
+            return module_of(make())
+        # Parameters and buffers alone become meta tensors: what else it holds keeps its values.
+        return seeded().to("meta")
+
+    def module_of(module: nn.Module) -> nn.Module:
         if "keys" not in inspect.signature(module.forward).parameters:
             module.register_forward_pre_hook(_without_keys, with_kwargs=True)
         return module
 
-    @cache
-    def whole() -> nn.Module:
+    def seeded() -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
-            return build(Stage(index=0, count=1))
+            return module_of(make())
+
+    @cache
+    def whole() -> nn.Module:
+        return seeded()
 
     def given(name: str) -> Callable[[], Tensor]:
         return lambda: whole().get_parameter(name).detach()

@@ -95,6 +95,7 @@ def prepare_stage(spec: ModelSpec, job: Job, mesh: DeviceMesh, stage: Stage) -> 
     loss_is_cut = False
     with torch.device("meta"):
         module = spec.build(stage)
+    _refuse_what_has_no_rows(module)
     if mesh["tp"].size() > 1:
         loss_is_cut = _cut_tensors(spec, module, job, mesh["tp"])
     blocks = spec.blocks(module)
@@ -108,6 +109,17 @@ def prepare_stage(spec: ModelSpec, job: Job, mesh: DeviceMesh, stage: Stage) -> 
         compile_blocks(blocks, job.compile)
     folds = shard(module, blocks, mesh, job.parallel, exact=job.train.exact)
     return PreparedStage(module, folds, loss_is_cut)
+
+
+def _refuse_what_has_no_rows(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 0:
+            raise JobError(
+                f"the parameter {name} has no dimension along which it could be shared out; give "
+                "it one, as nn.Parameter(torch.ones(1))"
+            )
+        if parameter.numel() == 0:
+            raise JobError(f"the parameter {name} has no elements; leave it out")
 
 
 def _stages_per_rank(job: Job, ranks: int) -> int:

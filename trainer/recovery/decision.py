@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainer.checkpoint.geometry import Box, intersect
@@ -28,7 +28,8 @@ class Offer:
     """State of one version that `rank` can read: its own from before, or a mirror on its node.
 
     `made_in` is the generation that made the version: one that was made twice is not the same.
-    `key` tells the offers of one rank apart.
+    `key` tells the offers of one rank apart. `lacks` are names that some rank needs, and that the
+    version does not have at all: nobody waits for these.
     """
 
     version: int
@@ -38,6 +39,7 @@ class Offer:
     kind: Kind
     key: str
     boxes: Boxes
+    lacks: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -
     known = {(offer.version, offer.made_in) for offer in offers if offer.version > above}
     for version, made_in in sorted(known, reverse=True):
         candidates = [o for o in offers if (o.version, o.made_in) == (version, made_in)]
-        moves = _cover(needs, candidates)
+        moves = _cover(_there(needs, candidates), candidates)
         if moves is not None:
             used = {(move.source, move.key) for move in moves}
             mirrored = any(
@@ -75,6 +77,17 @@ def decide(needs: Sequence[Need], offers: Sequence[Offer], *, above: int = -1) -
                 moves=tuple(moves),
             )
     return None
+
+
+def _there(needs: Sequence[Need], offers: Sequence[Offer]) -> Sequence[Need]:
+    """What the version that is offered can be asked for."""
+    lacks = {name for offer in offers for name in offer.lacks}
+    if not lacks:
+        return needs
+    return [
+        replace(need, boxes={n: boxes for n, boxes in need.boxes.items() if n not in lacks})
+        for need in needs
+    ]
 
 
 def _cover(needs: Sequence[Need], offers: Sequence[Offer]) -> list[Move] | None:

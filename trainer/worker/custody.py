@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from trainer.worker.replicas.check import ReplicaCheck
 from trainer.worker.replicas.held import Difference
 from trainer.worker.restore import Held, Restored, restore
 from trainer.worker.seat import Seat
-from trainer.worker.state import State
+from trainer.worker.state import State, waiting_gradients
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,15 @@ SAME_MODEL = (
 
 LOOK_SECONDS = 0.1
 """How often a rank that waits for its last save looks whether the generation still stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whether there are any, and of which parameters those in memory may have gradients that wait
+    for a later turn's update."""
+
+    any: bool
+    gradients: Collection[str]
 
 
 class Custody:
@@ -108,11 +118,15 @@ class Custody:
             log.warning("the state could not be staged: %s", fault)
         self._checkpointer.close()
 
-    def finds_any(self, past: State | None) -> bool:
-        """Whether there is anything that a state could be filled from; collective."""
+    def sources(self, past: State | None) -> Sources:
+        """What a state could be filled from; collective."""
         stored = self._seat.rank == 0 and self._checkpointer.newest_version() is not None
-        return any(
-            self._seat.exchange.all_gather(stored or past is not None or bool(self._mirrors()))
+        values = [held.values for held in self._mirrors()]
+        values += [] if past is None else [past.values()]
+        names = sorted({name for each in values for name in waiting_gradients(each)})
+        rows = self._seat.exchange.all_gather([stored or bool(values), names])
+        return Sources(
+            any=any(row[0] for row in rows), gradients={name for row in rows for name in row[1]}
         )
 
     def restore(self, state: State, past: State | None) -> str | None:

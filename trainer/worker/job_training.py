@@ -295,7 +295,8 @@ class _Passage:
 def identity(job: Job) -> dict[str, Any]:
     """What a checkpoint must share with the job that reads it: the model, and nothing else."""
     if job.model.factory is not None:
-        return {"factory": job.model.factory}
+        made_by: dict[str, Any] = {"factory": job.model.factory}
+        return made_by | ({"args": job.model.args} if job.model.args else {})
     sizes = dataclasses.asdict(job.model.sizes())
     return {"model": "llama"} | {key: value for key, value in sizes.items() if key != "dropout"}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from trainer.errors import JobError
 from trainer.job import OptimizerSection
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -20,7 +21,10 @@ def make_optimizer(
 
     Every element is updated by itself, so the shards are plain tensors here: a DTensor's way to
     each operation costs more than the operation, and a process's first step a third of a second.
+    Raises JobError where there is nothing to update.
     """
+    if not shards:
+        raise JobError("nothing can be trained: every parameter of the model is frozen")
     matrices = [shard for shard in shards.values() if shard.ndim >= 2]
     vectors = [shard for shard in shards.values() if shard.ndim < 2]
     fused = device.type == "cuda" if section.fused == "auto" else section.fused
@@ -50,10 +54,10 @@ def optimizer_tensors(
     parameters: Mapping[str, nn.Parameter],
 ) -> Iterator[tuple[str, Tensor]]:
     """The moments, named after their parameter, so that no mesh can mix them up, and placed as
-    it is."""
-    for name, parameter in parameters.items():
+    it is. What is frozen has no shard here, and no moments."""
+    for name, shard in shards.items():
         for moment in MOMENTS:
-            yield f"{name}/{moment}", placed_as(parameter, optimizer.state[shards[name]][moment])
+            yield f"{name}/{moment}", placed_as(parameters[name], optimizer.state[shard][moment])
 
 
 def placed_as(parameter: Tensor, shard: Tensor) -> Tensor:

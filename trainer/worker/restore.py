@@ -13,6 +13,7 @@ import torch.distributed as dist
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint.exchange import Exchange
 from trainer.checkpoint.geometry import Box
+from trainer.checkpoint.mismatch import Allowance
 from trainer.checkpoint.move import Move
 from trainer.checkpoint.movement import Holdings, carry_out
 from trainer.checkpoint.tensors import LocalTensor
@@ -62,12 +63,12 @@ def restore(
     stored = checkpointer.newest_version() if exchange.rank == 0 else None
     while True:
         held = find()
-        agreed = _agree(
-            held, state.local, node, exchange, above=-1 if stored is None else stored - 1
-        )
+        agreed = _agree(held, state, node, exchange, above=-1 if stored is None else stored - 1)
         if agreed is None:
             break
         recovery, values = agreed
+        lacks = set(state.lacks(values))
+        state.fit([name for name in state.tensors() if name not in lacks], values)
         carry_out(
             recovery.moves,
             rank=exchange.rank,
@@ -83,7 +84,8 @@ def restore(
             state.become(recovery.version, values)
             return Restored(version=recovery.version, source=recovery.source)
         log.warning("a mirror was filled anew while it was being read; looking again")
-    loaded = checkpointer.load(state.tensors(), untrained=state.untrained())
+    allowance = Allowance(untrained=state.untrained(), buffers=state.saved_buffers())
+    loaded = checkpointer.load(state.fit, allowance=allowance)
     if loaded is None:
         return None
     state.become(loaded.version, loaded.values)
@@ -91,7 +93,7 @@ def restore(
 
 
 def _agree(
-    held: list[Held], target: Holdings, node: str, exchange: Exchange, *, above: int
+    held: list[Held], state: State, node: str, exchange: Exchange, *, above: int
 ) -> tuple[Recovery, Mapping[str, Any]] | None:
     """Rank 0 hears what everyone needs and has, decides, and tells each rank its own moves.
 
@@ -100,7 +102,7 @@ def _agree(
     gathered = exchange.gather(
         {
             "node": node,
-            "need": _boxes(target),
+            "need": _boxes(state.local),
             "held": [
                 {
                     "key": item.key,
@@ -109,6 +111,7 @@ def _agree(
                     "made_in": item.made_in,
                     "boxes": _boxes(item.tensors),
                     "values": item.values,
+                    "lacks": list(state.lacks(item.values)),
                 }
                 for item in held
             ],
@@ -150,6 +153,7 @@ def _told(gathered: list[Any]) -> tuple[list[Need], list[Offer]]:
             kind=item["kind"],
             key=item["key"],
             boxes=_unboxed(item["boxes"]),
+            lacks=item["lacks"],
         )
         for rank, said in enumerate(gathered)
         for item in said["held"]

@@ -38,10 +38,19 @@ class State(Protocol):
         """Every tensor by the name that the whole model gives it."""
 
     def untrained(self) -> Collection[str]:
-        """The names of those tensors that are the model's and no optimizer's: its buffers."""
+        """The names of those tensors that are the model's and no optimizer's."""
+
+    def saved_buffers(self) -> Collection[str]:
+        """The names of those that are buffers, where a name tells."""
 
     def values(self) -> dict[str, Any]:
         """What belongs to the version beside tensors: plain, and the same on every rank."""
+
+    def lacks(self, values: Mapping[str, Any]) -> Collection[str]:
+        """The names of those tensors that the version with these values does not have."""
+
+    def fit(self, names: Collection[str], values: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Be of the tensors that a version has, so far as it can be; returns them by its names."""
 
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version; `values` were kept beside them."""
@@ -79,7 +88,12 @@ class ModelState:
         self._samples_per_step = samples_per_step
         self.parameters = dict(parameters)
         self.buffers = buffers
-        self._shards = {name: shard_of(parameter) for name, parameter in parameters.items()}
+        self._shards = {
+            name: shard_of(parameter)
+            for name, parameter in parameters.items()
+            if parameter.requires_grad
+        }
+        """The local parts of what is trained."""
         self.optimizer = make_optimizer(train.optimizer, self._shards, device)
         self.generation = generation
         self.version = 0
@@ -106,7 +120,12 @@ class ModelState:
         return parameters | self.buffers.kept
 
     def untrained(self) -> Collection[str]:
-        """The buffers, under `model/`."""
+        """The buffers, and what is frozen, under `model/`."""
+        frozen = self.parameters.keys() - self._shards.keys()
+        return {f"model/{name}" for name in (*self.buffers.kept, *frozen)}
+
+    def saved_buffers(self) -> Collection[str]:
+        """Under `model/`."""
         return {f"model/{name}" for name in self.buffers.kept}
 
     def values(self) -> dict[str, Any]:
@@ -118,6 +137,14 @@ class ModelState:
             **self._facts,
             "numbers": self.numbers.plain(),
         }
+
+    def lacks(self, values: Mapping[str, Any]) -> Collection[str]:
+        """None: every version has all."""
+        return ()
+
+    def fit(self, names: Collection[str], values: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """They are the same in every version."""
+        return self.tensors()
 
     def become(self, version: int, values: Mapping[str, Any]) -> None:
         """The tensors have been filled with this version."""
@@ -176,10 +203,17 @@ class ModelState:
             torch._foreach_mul_([shard_of(gradient) for gradient in self.gradients()], factor)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._train, self.version)
-        for name, parameter in self.parameters.items():
-            self._shards[name].grad = None if parameter.grad is None else shard_of(parameter.grad)
+        for name, shard in self._shards.items():
+            gradient = self.parameters[name].grad
+            shard.grad = None if gradient is None else shard_of(gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def waiting_gradients(values: Mapping[str, Any]) -> Collection[str]:
+    """The parameters whose gradients a version keeps for a later turn's update, by its values."""
+    names: Collection[str] = values.get("own", {}).get("gradients", ())
+    return names
 
 
 def shard_of(value: Tensor) -> Tensor:

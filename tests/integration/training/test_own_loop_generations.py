@@ -18,6 +18,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 import trainer
+from tests.integration.training.own_zoo import LOOPS
 from trainer.channel import LineBuffer, Message, Outbox, WorkerEnd
 from trainer.job import dump, from_mapping
 from trainer.rank_environment import VARIABLES
@@ -165,6 +166,28 @@ def test_it_goes_on_where_it_was(tmp_path: Path, quiet: str) -> None:
     told = [message for message in agent.said_of("step") if not message.get("again")]
     assert [message["step"] for message in told] == list(range(1, STEPS + 1))
     assert all(message["tokens"] == 4 for message in told)
+
+
+OF_THE_ZOO = ("adds_up", "adds_up_and_zeroes_first", "rarely", "thaws", "sparse", "averaged")
+"""Loops whose state is not of the same tensors after every turn, and one with buffers and more."""
+
+
+@pytest.mark.parametrize("name", OF_THE_ZOO)
+def test_a_state_that_grows_is_handed_on_at_every_version(tmp_path: Path, name: str) -> None:
+    """An interrupt after each step, or a later one where this process is quicker than it is heard.
+    The next generation takes the state from this one's memory."""
+    found = []
+    for interrupts in ((), tuple(range(1, 7))):
+        directory = tmp_path / str(len(interrupts))
+        directory.mkdir()
+        agent = Agent(directory, interrupt_after=interrupts)
+        assert agent.serve(lambda run: LOOPS[name](run, 8, [])) == 0
+        (finished,) = agent.said_of("finished")
+        found.append(finished["summary"])
+        entered = [message["source"] for message in agent.said_of("entered")]
+        assert entered[0] == "init"
+        assert set(entered[1:]) == ({"peers"} if interrupts else set())
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("committed", [False, True])

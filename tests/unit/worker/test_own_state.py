@@ -12,6 +12,7 @@ from trainer.checkpoint.tensors import put_bytes
 from trainer.errors import JobError
 from trainer.worker.own.state import OwnState
 from trainer.worker.own.tally import Account, Tally, newest
+from trainer.worker.state import waiting_gradients
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -63,12 +64,16 @@ class Trainee:
 
 def hand_over(giver: OwnState, taker: OwnState) -> None:
     """As a restore from a peer does."""
-    taker.prepare()
+    values = json.loads(json.dumps(giver.values()))
+    taker.prepare(waiting_gradients(values))
+    lacks = set(taker.lacks(values))
+    taker.fit([name for name in taker.tensors() if name not in lacks], values)
     assert taker.local.keys() == giver.local.keys()
     for name, tensor in giver.local.items():
         for part in tensor.parts:
             put_bytes(taker.local[name].view_of(part.box), tensor.bytes_of(part.box))
-    taker.become(giver.version, json.loads(json.dumps(giver.values())))
+    taker.become(giver.version, values)
+    taker.put_gradients_back()
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
@@ -106,16 +111,6 @@ def test_making_ready_and_not_being_filled_changes_nothing(optimizer):
         assert torch.equal(trainee.everything()[name], tensor), name
 
 
-def test_a_parameter_without_a_gradient_is_named():
-    model = nn.ModuleDict({"used": nn.Linear(2, 1), "idle": nn.Linear(2, 1)})
-    optimizer = torch.optim.Adam(model.parameters())
-    state = OwnState({"model": model}, [optimizer], {})
-    model["used"](torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    with pytest.raises(JobError, match=r"model/idle\.bias got no gradient"):
-        state.settle(1, made_in=1)
-
-
 def test_an_optimizer_of_another_model_is_refused():
     optimizer = torch.optim.Adam(nn.Linear(2, 1).parameters())
     with pytest.raises(JobError, match="optimizer 0 holds a parameter"):
@@ -144,3 +139,115 @@ def test_the_newest_version_that_a_survivor_has_counts():
     assert newest([Account(version=5), Account(version=5, tally=made)]) == (
         Account(version=5, tally=made)
     )
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+
+
+def test_an_optimizer_that_can_not_be_resumed_is_refused_at_once():
+    model = small()
+    optimizers = [torch.optim.SGD(model.parameters()), torch.optim.LBFGS(model.parameters())]
+    with pytest.raises(JobError, match="optimizer 1 is an LBFGS"):
+        OwnState({"model": model}, optimizers, {})
+
+    class Stubborn(torch.optim.SGD):
+        def step(self, closure=None):
+            raise TypeError("a closure is needed")
+
+    with pytest.raises(JobError, match=r"optimizer 0 \(a .*Stubborn\) can't make its state"):
+        OwnState({"model": model}, [Stubborn(model.parameters())], {})
+
+
+def test_an_optimizer_of_somebody_elses_is_tried_and_left_as_it_was():
+    class Counting(torch.optim.AdamW):
+        """One that is not torch's own."""
+
+    model = small()
+    optimizer = Counting(model.parameters())
+    before = [parameter.clone() for parameter in model.parameters()]
+    OwnState({"model": model}, [optimizer], {})
+    assert not optimizer.state
+    assert all(map(torch.equal, before, model.parameters()))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["gradients", "optim0", "a/b"])
+def test_a_name_that_would_be_taken_for_another_is_refused(name):
+    with pytest.raises(JobError, match="no name for an extra"):
+        OwnState({"model": small(), name: small()}, [], {})
+
+
+def saved(optimizer_of) -> tuple[OwnState, dict]:
+    """After one step of a small model; the state, and its values as they are read again."""
+    model = small()
+    optimizer = optimizer_of(model)
+    state = OwnState({"model": model}, [optimizer], {})
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    state.settle(1, made_in=1)
+    return state, json.loads(json.dumps(state.values()))
+
+
+CHANGES = {
+    "held model/0.bias when it was saved, and does not now": (
+        lambda model: torch.optim.AdamW(model.parameters()),
+        lambda model: torch.optim.AdamW(model[1].parameters()),
+    ),
+    "did not hold model/0.bias when it was saved, and does now": (
+        lambda model: torch.optim.AdamW(model[1].parameters()),
+        lambda model: torch.optim.AdamW(model.parameters()),
+    ),
+    "had 1 group of parameters when it was saved, and has 2 now": (
+        lambda model: torch.optim.AdamW(model.parameters()),
+        lambda model: torch.optim.AdamW([{"params": part.parameters()} for part in model]),
+    ),
+    "group 0 of optimizer 0 held other parameters when it was saved": (
+        lambda model: torch.optim.AdamW([{"params": part.parameters()} for part in model]),
+        lambda model: torch.optim.AdamW([{"params": part.parameters()} for part in model[::-1]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("told", CHANGES)
+def test_an_optimizer_that_is_another_than_it_was_is_told_so(told):
+    before, after = CHANGES[told]
+    giver, values = saved(before)
+    model = small()
+    taker = OwnState({"model": model}, [after(model)], {})
+    taker.prepare()
+    with pytest.raises(JobError, match=f"version 1: .*{told}.*before run.state"):
+        taker.fit(giver.tensors().keys(), values)
+
+
+def test_what_is_compiled_now_and_was_not_then_is_the_same(tmp_path):
+    giver, values = saved(lambda model: torch.optim.AdamW(model.parameters()))
+    model = torch.compile(small(), backend="eager")
+    taker = OwnState({"model": model}, [torch.optim.AdamW(model.parameters())], {})
+    assert giver.parameters.keys() == taker.parameters.keys()
+    taker.prepare()
+    assert taker.fit(giver.tensors().keys(), values).keys() == giver.tensors().keys()
+    # Older versions had the wrapper in their names.
+    old = [f"model/_orig_mod.{name.removeprefix('model/')}" for name in giver.parameters]
+    assert set(old) <= taker.fit(old, {}).keys()
+
+
+def test_gradients_of_an_update_that_is_done_are_nobodys_business():
+    model = small()
+    optimizer = torch.optim.AdamW(model.parameters())
+    state = OwnState({"model": model}, [optimizer], {})
+    optimizer.register_step_post_hook(lambda used, *_: state.used_by(used))
+    for version in (1, 2):
+        optimizer.zero_grad()
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        state.settle(version, made_in=1)
+        assert not waiting_gradients(state.values())
+    model(torch.ones(1, 2)).sum().backward()
+    state.settle(3, made_in=1)
+    assert waiting_gradients(state.values()) == sorted(state.parameters)
+    kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    model(torch.ones(1, 2)).sum().backward()  # of a turn that may never count
+    for name in waiting_gradients(state.values()):
+        assert torch.equal(state.tensors()[f"gradients/{name}"], kept[f"gradients/{name}"])

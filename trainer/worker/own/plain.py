@@ -94,7 +94,7 @@ def _job(checkpoints: str | None, every: int) -> Job:
     described: dict[str, Any] = {
         "entrypoint": {"script": sys.argv[0] or "-", "elastic": True},
         "elastic": {"mirror_every": 0},
-        "checkpoint": {"every": every, "at_end": checkpoints is not None},
+        "checkpoint": {"every": every if checkpoints else 0, "at_end": checkpoints is not None},
     }
     if checkpoints is not None:
         described["checkpoint"]["directory"] = checkpoints

@@ -76,8 +76,9 @@ class Run:
         custody = self._stack.enter_context(Custody(seat, program.job, None, told=program.told))
         past = program.past if program.version else None
         source = None
-        if custody.finds_any(past):
-            state.prepare()
+        found = custody.sources(past)
+        if found.any:
+            state.prepare(found.gradients)
             source = custody.restore(state, past)
             if source is None:
                 state.unprepare()
@@ -85,8 +86,11 @@ class Run:
         if source != "peers":
             program.made_by = None
         for optimizer in optimizers:
-            handle = optimizer.register_step_pre_hook(self._before_update)
-            self._stack.callback(handle.remove)
+            for handle in (
+                optimizer.register_step_pre_hook(self._before_update),
+                optimizer.register_step_post_hook(lambda used, *_: state.used_by(used)),
+            ):
+                self._stack.callback(handle.remove)
         points = Points(
             seat,
             program.job.faults,
@@ -110,6 +114,7 @@ class Run:
         kept = self._kept
         if kept is None:
             raise JobError("call run.state before run.steps, so that there is something to keep")
+        kept.state.put_gradients_back()
         while kept.state.version < total:
             self._began, self._used = _clocks()
             self._logged, self._loss = Share(), None

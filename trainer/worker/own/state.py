@@ -1,12 +1,14 @@
 """The state of a user's loop: modules, optimizers, and whatever else has a state dict.
 
 Parameters and the optimizers' tensors are the live ones: only the optimizers may change them.
-What may change before a step is agreed on (buffers in a forward, a data loader's place) is
-copied when a step is over, so that the state is always that of a whole version.
+What may change before a step is agreed on (buffers in a forward, a data loader's place, gradients
+that wait for a later turn's update) is copied when a step is over, so that the state is always that
+of a whole version.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +19,25 @@ from torch.optim import Optimizer
 from trainer.checkpoint.tensors import LocalTensor, local_tensors
 from trainer.checkpoint.values import decode_plain, encode_plain
 from trainer.errors import CheckpointError, JobError
-from trainer.worker.own.optimizer import clear_state, make_state, plain_part, put_plain, tensor_part
+from trainer.worker.own.gradients import InFlight, refuse_hidden
+from trainer.worker.own.optimizer import (
+    Kept,
+    check_groups,
+    drop_what_is_not_there,
+    make_state,
+    plain_part,
+    put_back,
+    put_plain,
+    refuse,
+    snapshot,
+    tensor_part,
+)
+
+COMPILED = "_orig_mod."
+"""What torch.compile puts into the names of what it wraps: no part of what is wrapped."""
+GRADIENTS = "gradients"
+RESERVED = re.compile(r"gradients|optim\d+|.*/.*")
+"""Names that would be taken for others'."""
 
 
 class Stateful(Protocol):
@@ -39,13 +59,16 @@ class OwnState:
         optimizers: Sequence[Optimizer],
         extras: Mapping[str, Stateful],
     ) -> None:
-        """Raises JobError where an optimizer holds what no module does."""
+        """Raises JobError for what could not be kept, or not be taken up again."""
+        for name in (*modules, *extras):
+            if RESERVED.fullmatch(name):
+                raise JobError(f"run.state: {name!r} is no name for an extra; call it otherwise")
         self.version = 0
         self.made_in = 0
         self.local: Mapping[str, LocalTensor] = {}
         self.torn = False
         self.parameters = {
-            f"{key}/{name}": parameter
+            f"{key}/{name.replace(COMPILED, '')}": parameter
             for key, module in modules.items()
             for name, parameter in module.named_parameters()
         }
@@ -55,22 +78,36 @@ class OwnState:
         self._buffers: dict[str, Tensor] = {}
         self._live: dict[str, Tensor] = {}
         self._plain: dict[str, Any] = {}
-        known = {id(parameter): name for name, parameter in self.parameters.items()}
-        self._names: list[dict[int, str]] = []
+        self._names = {id(parameter): name for name, parameter in self.parameters.items()}
+        """Of the parameters, by their ids."""
+        self._before: list[Kept] = []
+        """What each optimizer held before `prepare`."""
+        self._in_flight = InFlight()
+        self._check_parameters()
+        for number, optimizer in enumerate(self.optimizers):
+            refuse(number, optimizer)
+        self.settle(0, made_in=0)
+
+    def _check_parameters(self) -> None:
         for number, optimizer in enumerate(self.optimizers):
             held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            if any(id(parameter) not in known for parameter in held):
+            if any(id(parameter) not in self._names for parameter in held):
                 raise JobError(
                     f"optimizer {number} holds a parameter that run.state was given in no module; "
                     "hand over the module as it is after sharding, and all of its parts"
                 )
-            self._names.append({id(parameter): known[id(parameter)] for parameter in held})
-        self.settle(0, made_in=0)
+
+    def used_by(self, optimizer: Optimizer) -> None:
+        """The optimizer has made a step."""
+        self._in_flight.use(optimizer)
 
     def settle(self, version: int, *, made_in: int) -> None:
         """A step is over: the state is whole again. Raises JobError for what can't be kept."""
         self.version, self.made_in = version, made_in
         self.torn = False
+        self._check_parameters()
+        refuse_hidden(self._modules.values())
+        self._in_flight.settle(self.optimizers, self._names)
         for name, buffer in self._live_buffers():
             kept = self._buffers.get(name)
             if kept is None or kept.shape != buffer.shape:
@@ -83,17 +120,66 @@ class OwnState:
             raise JobError(f"run.state: {error}") from None
         self._look()
 
-    def prepare(self) -> None:
-        """Make the optimizers' tensors, so that they can be filled."""
+    def prepare(self, gradients: Collection[str] = ()) -> None:
+        """Make all of the optimizers' tensors, so that they can be filled, and room for the
+        gradients of these parameters."""
+        self._before = [snapshot(optimizer) for optimizer in self.optimizers]
         for optimizer in self.optimizers:
             make_state(optimizer)
+        self._in_flight.prepare(gradients, self.parameters)
         self._look()
 
     def unprepare(self) -> None:
         """There was nothing to fill them with."""
-        for optimizer in self.optimizers:
-            clear_state(optimizer)
+        for optimizer, before in zip(self.optimizers, self._before, strict=True):
+            put_back(optimizer, before)
+        self._in_flight.prepare((), self.parameters)
         self._look()
+
+    def lacks(self, values: Mapping[str, Any]) -> Collection[str]:
+        """The names of those tensors that the version with these values does not have."""
+        plain = values.get("own", {})
+        bare = {
+            f"{key}/{name}/"
+            for key in (f"optim{number}" for number in range(len(self.optimizers)))
+            if key in plain
+            for name in decode_plain(plain[key]).get("bare", ())
+        }
+        waiting = {f"{GRADIENTS}/{name}" for name in plain.get(GRADIENTS, ())}
+        return [
+            name
+            for name in self._live
+            if f"{name.rpartition('/')[0]}/" in bare
+            or (name.startswith(f"{GRADIENTS}/") and name not in waiting)
+        ]
+
+    def fit(self, names: Collection[str], values: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Be of the tensors that a version has, which are these; returns them by its names.
+
+        Raises JobError where an optimizer is not what it was then.
+        """
+        found = {name.replace(COMPILED, ""): name for name in names}
+        plain = values.get("own", {})
+        for number, optimizer in enumerate(self.optimizers):
+            prefix = f"optim{number}/"
+            there = {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+            kept = plain.get(f"optim{number}")
+            told = None if kept is None else _uncompiled(decode_plain(kept))
+            if told is not None:
+                try:
+                    check_groups(number, optimizer, self._names, there, told)
+                except JobError as error:
+                    raise JobError(f"version {values.get('version')}: {error}") from None
+            bare = None if told is None else told.get("bare")
+            drop_what_is_not_there(optimizer, self._names, there, bare)
+        waiting = [n.partition("/")[2] for n in found if n.startswith(f"{GRADIENTS}/")]
+        self._in_flight.prepare(waiting, self.parameters)
+        self._look()
+        return {found.get(name, name): tensor for name, tensor in self.tensors().items()}
+
+    def put_gradients_back(self) -> None:
+        """Before the first turn: what earlier ones have left for a later one's update."""
+        self._in_flight.put_back(self.parameters)
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers under their module's name."""
@@ -103,6 +189,10 @@ class OwnState:
 
     def untrained(self) -> Collection[str]:
         """No name tells what is a buffer's: the user's optimizers hold what they hold."""
+        return ()
+
+    def saved_buffers(self) -> Collection[str]:
+        """As with the untrained."""
         return ()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -123,7 +213,7 @@ class OwnState:
         for number, optimizer in enumerate(self.optimizers):
             kept = plain.get(f"optim{number}")
             if kept is not None:
-                put_plain(optimizer, self._names[number], decode_plain(kept))
+                put_plain(optimizer, self._names, _uncompiled(decode_plain(kept)))
         for name, extra in self._extras.items():
             if f"extra/{name}" in plain:
                 extra.load_state_dict(decode_plain(plain[f"extra/{name}"]))
@@ -143,11 +233,11 @@ class OwnState:
 
     def _plain_now(self) -> dict[str, Any]:
         found = {
-            f"optim{number}": encode_plain(f"optim{number}", plain_part(optimizer, names))
-            for number, (optimizer, names) in enumerate(
-                zip(self.optimizers, self._names, strict=True)
-            )
+            f"optim{number}": encode_plain(f"optim{number}", plain_part(optimizer, self._names))
+            for number, optimizer in enumerate(self.optimizers)
         }
+        if self._in_flight.kept:
+            found[GRADIENTS] = sorted(self._in_flight.kept)
         for name, extra in self._extras.items():
             found[f"extra/{name}"] = encode_plain(name, dict(extra.state_dict()))
         return found
@@ -155,9 +245,10 @@ class OwnState:
     def _look(self) -> None:
         """Take note of the tensors there are now, where they are others than before."""
         live: dict[str, Tensor] = {**self.parameters, **self._buffers}
-        for number, (optimizer, names) in enumerate(zip(self.optimizers, self._names, strict=True)):
-            for name, tensor in tensor_part(optimizer, names):
+        for number, optimizer in enumerate(self.optimizers):
+            for name, tensor in tensor_part(optimizer, self._names):
                 live[f"optim{number}/{name}"] = tensor
+        live |= {f"{GRADIENTS}/{name}": tensor for name, tensor in self._in_flight.kept.items()}
         if live.keys() != self._live.keys() or any(
             live[name] is not tensor for name, tensor in self._live.items()
         ):
@@ -169,4 +260,11 @@ class OwnState:
             for path, part in module.named_modules():
                 for name, buffer in part.named_buffers(recurse=False):
                     if name not in part._non_persistent_buffers_set:
-                        yield f"{key}/{path}.{name}" if path else f"{key}/{name}", buffer
+                        full = f"{key}/{path}.{name}" if path else f"{key}/{name}"
+                        yield full.replace(COMPILED, ""), buffer
+
+
+def _uncompiled(plain: Any) -> Any:
+    """An optimizer's plain part, as it would be had no module been compiled when it was made."""
+    state = {name.replace(COMPILED, ""): value for name, value in plain["state"].items()}
+    return {**plain, "state": state}
