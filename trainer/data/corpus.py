@@ -40,6 +40,7 @@ class Corpus:
 
         Raises:
             JobError: a file is gone or has become shorter since the corpus was opened.
+            OSError: it can't be read here and now.
         """
         parts: list[bytes] = []
         number = bisect.bisect_right(self._ends, begin)
@@ -55,7 +56,7 @@ class Corpus:
         try:
             part = os.pread(self._file(number).fileno(), length, begin)
         except OSError as error:
-            raise JobError(f"data.path: can't read {path}: {error.strerror}") from None
+            raise _unreadable(path, error) from None
         if len(part) < length:
             raise JobError(f"data.path: {path} became shorter while the job ran")
         return part
@@ -110,13 +111,21 @@ def _files_below(root: Path, suffix: str) -> list[Path]:
     return sorted(found)
 
 
+def _unreadable(path: Path, error: OSError) -> Exception:
+    """The job's mistake, which nothing but another job mends; or what befell this process alone (no
+    descriptors, a disk that fails), so that another may read it."""
+    told = f"data.path: can't read {path}: {error.strerror}"
+    mistakes = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+    return JobError(told) if isinstance(error, mistakes) else OSError(error.errno, told)
+
+
 def _sized(files: Iterable[Path]) -> list[tuple[Path, int]]:
     sized: list[tuple[Path, int]] = []
     for file in files:
         try:
             size = file.stat().st_size
         except OSError as error:
-            raise JobError(f"data.path: can't read {file}: {error.strerror}") from None
+            raise _unreadable(file, error) from None
         if size:
             sized.append((file, size))
     return sized

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import resource
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +37,9 @@ SPARE_DESCRIPTORS = 3
 """At most so many more than it has may a process open while they are short."""
 DRAINED = 75
 SHELF = "remesh-stage-"
+STANDSTILL = 30.0
+"""Seconds without a step: longer than any recovery takes here."""
+RECORD_LACKS = re.compile(r"the run's record in \S+ lacks (\d+) entries")
 """What the name of an agent's shared memory begins with; its process follows."""
 JOB = f"""\
 model: {{preset: debug}}
@@ -96,7 +101,16 @@ class Night:
         self._bring_back()
 
     def _reach(self, step: int) -> None:
-        wait_for(lambda: self._crew.step >= step or self._all_have_ended(), f"step {step}")
+        """Or until all have ended, or nobody is left who could tell of a step: both nodes may be
+        struck by something that lasts."""
+        seen, since = self._crew.step, time.monotonic()
+        while self._crew.step < step and not self._all_have_ended():
+            if self._crew.step > seen:
+                seen, since = self._crew.step, time.monotonic()
+            if self._amends and time.monotonic() - since > STANDSTILL:
+                self.told.append(f"step {seen}: nothing moves any more")
+                return
+            time.sleep(0.05)
 
     def _all_have_ended(self) -> bool:
         return all(agent.poll() is not None for agent in self._crew.agents.values())
@@ -225,7 +239,12 @@ def check(crew: Crew, night: Night, calm: str) -> None:
         assert summary is not None
         assert (summary["status"], summary["weights_sha256"]) == ("completed", calm)
         counted = [line["step"] for line in read_lines(crew.root / "metrics.jsonl")]
-        assert counted == list(range(1, STEPS + 1))
+        lacks = [RECORD_LACKS.search(ended.err) for ended in crew.ended.values()]
+        if any(lacks):  # Who could open no file, or had no room, has said what is missing.
+            assert counted == sorted(set(counted))
+            assert len(counted) >= STEPS - sum(int(found[1]) for found in lacks if found)
+        else:
+            assert counted == list(range(1, STEPS + 1))
     crew.check_nothing_is_left()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,15 @@ def test_the_standard_library_is_text_enough():
     corpus = open_corpus(None)
     assert len(corpus) > 5_000_000
     assert b"import" in corpus.read(0, 100_000).tobytes()
+
+
+def test_what_befell_this_process_alone_is_no_mistake_of_the_jobs(tree):
+    corpus = open_corpus([str(tree)])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"data\.path: can't read .*: Too many open files"):
+            text_of(corpus)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert text_of(corpus)
