@@ -20,7 +20,7 @@ demo: install    ## train a small transformer on four ranks, about two minutes
 
 test: install    ## the fast suite: unit and integration tests
 	$(BIN)/python -m pytest tests/unit tests/simulation tests/fuzz -n 2 -q -m "not slow"
-	$(BIN)/python -m pytest tests/integration tests/gpu -q -m "not slow"
+	$(BIN)/python -m pytest tests/integration tests/gpu -n 2 --dist loadfile -q -m "not slow"
 
 test-chaos: install  ## the slow suite: kills, stops, partitions
 	$(BIN)/python -m pytest tests -q -m slow
