@@ -77,6 +77,6 @@ def adapted(rank: int = 4) -> Decoder:
     model = decoder().requires_grad_(False)
     for block in model.blocks:
         assert isinstance(block, Block)
-        block.mixed = Adapter(block.mixed, rank)  # type: ignore[assignment]
-        block.out = Adapter(block.out, rank)  # type: ignore[assignment]
+        block.add_module("mixed", Adapter(block.mixed, rank))
+        block.add_module("out", Adapter(block.out, rank))
     return model
