@@ -41,6 +41,7 @@ def check_steps(record: RunRecord) -> Check:
     steps = [int(line["step"]) for line in record.metrics]
     counts = Counter(steps)
     problems = [f"line {number} of metrics.jsonl can't be read" for number in record.cut]
+    problems += [f"step {step} is none: the first is step 1" for step in counts if step < 1]
     problems += [f"step {step} is counted {n} times" for step, n in counts.items() if n > 1]
     problems += _gaps(sorted(counts))
     problems += [
@@ -86,6 +87,8 @@ def check_learning_rate(record: RunRecord) -> Check:
     problems = []
     for line in record.metrics:
         step = int(line["step"])
+        if step < 1:
+            continue  # No schedule has a rate for it; that it is there is said already.
         train = record.job.train.model_copy(update={"steps": record.steps_planned(step)})
         due = learning_rate(train, step - 1)
         rate = line.get("lr")

@@ -133,6 +133,10 @@ def doubled(run: Run) -> None:
     run.metrics.insert(5, dict(run.metrics[4]))
 
 
+def before_the_first(run: Run) -> None:
+    run.metrics.insert(0, {**run.metrics[0], "step": 0})
+
+
 def out_of_order(run: Run) -> None:
     run.metrics[4], run.metrics[5] = run.metrics[5], run.metrics[4]
 
@@ -195,6 +199,7 @@ def too_many(run: Run) -> None:
         (missing_at_a_change, "restores", "generation 2 went on from version 7, and before it"),
         (doubled, "steps", "step 5 is counted 2 times"),
         (doubled, "order", "step 5 takes samples from 32 on, and 40 comes next"),
+        (before_the_first, "steps", "step 0 is none: the first is step 1"),
         (out_of_order, "steps", "step 5 comes after step 6"),
         (other_rate, "learning rate", "step 8 has learning rate"),
         (other_tokens, "batch", "step 8 counts 64 tokens, not 128"),
