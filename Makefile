@@ -25,11 +25,12 @@ test: install    ## the fast suite: unit and integration tests
 test-chaos: install  ## the slow suite: kills, stops, partitions
 	$(BIN)/python -m pytest tests -q -m slow
 
-lint: install    ## ruff, mypy, import-linter
+lint: install    ## ruff, mypy, import-linter, and whether every test can be imported
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --collect-only --quiet tests > /dev/null
 
 bench: install   ## every benchmark, each ending in one JSON line
 	for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done

@@ -22,7 +22,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.etcd_server import _binary as etcd_binary
+from tests.etcd_server import binary as etcd_binary
 
 Manifest = Mapping[str, Any]
 
