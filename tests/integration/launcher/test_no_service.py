@@ -36,9 +36,13 @@ raise SystemExit(int(os.environ["RANK"]) * CODE)
 """
 
 
-def training(launcher: Launcher, store: str = "memory") -> Crew:
+def training(launcher: Launcher, store: str = "memory") -> tuple[Crew, dict[str, psutil.Popen]]:
+    """A job of two nodes that has done its first steps, and its agents."""
     described = job(elastic=ELASTIC, train={"steps": STEPS, "pieces": 2})
-    return Crew(launcher, described, store=store)
+    crew = Crew(launcher, described, store=store)
+    agents = {node: crew.agent(node) for node in "ab"}
+    crew.reach(4)
+    return crew, agents
 
 
 def program(launcher: Launcher, text: str, *, elastic: bool) -> Crew:
@@ -66,22 +70,15 @@ def lose_service_inside(crew: Crew) -> dict[str, Ended]:
 
 
 def test_a_run_completes_and_says_so_when_it_is_started_again(launcher: Launcher) -> None:
-    crew = training(launcher)
-    agents = {node: crew.agent(node) for node in "ab"}
-    crew.reach(4)
+    crew, agents = training(launcher)
     crew.service.kill()
     ended = end(crew, agents)
-    assert [e.code for e in ended.values()] == [0, 0], [e.err for e in ended.values()]
     for each in ended.values():
         told = "all ranks are done and know it of each other; waiting up to 10 s"
         assert told in each.out + each.err
-    assert crew.steps() == list(range(1, STEPS + 1))
-    assert crew.summary()["status"] == "completed"
+    assert_completed(crew, ended)
     assert crew.summary()["weights_sha256"]
-    assert committed(crew.root)[0] == STEPS
-    again = launcher.end(crew.agent("a"))
-    assert again.code == 0, again.err
-    assert "is complete" in again.out + again.err
+    assert_nothing_is_left_to_do(crew)
     assert crew.steps() == list(range(1, STEPS + 1))
 
 
@@ -92,24 +89,25 @@ def assert_completed(crew: Crew, ended: dict[str, Ended]) -> None:
     assert committed(crew.root)[0] == STEPS
 
 
-def test_a_run_completes_under_a_service_whose_etcd_says_nothing(
-    launcher: Launcher, etcd: EtcdServer
-) -> None:
-    crew = training(launcher, etcd.url)
-    agents = {node: crew.agent(node) for node in "ab"}
-    crew.reach(4)
-    etcd.pause()
-    assert_completed(crew, end(crew, agents))
-    assert crew.service.is_running()
-    again = launcher.end(crew.agent("a"))
+def assert_nothing_is_left_to_do(crew: Crew) -> None:
+    """As who starts it again is told."""
+    again = crew.launcher.end(crew.agent("a"))
     assert again.code == 0, again.err
     assert "is complete" in again.out + again.err
 
 
+def test_a_run_completes_under_a_service_whose_etcd_says_nothing(
+    launcher: Launcher, etcd: EtcdServer
+) -> None:
+    crew, agents = training(launcher, etcd.url)
+    etcd.pause()
+    assert_completed(crew, end(crew, agents))
+    assert crew.service.is_running()
+    assert_nothing_is_left_to_do(crew)
+
+
 def test_a_service_that_is_heard_again_in_time_learns_how_it_ended(launcher: Launcher) -> None:
-    crew = training(launcher)
-    agents = {node: crew.agent(node) for node in "ab"}
-    crew.reach(4)
+    crew, agents = training(launcher)
     crew.service.suspend()
     wait_for(lambda: committed(crew.root)[:1] == [STEPS], "all steps are done and saved")
     crew.service.resume()
@@ -123,9 +121,7 @@ def test_a_service_that_is_heard_again_in_time_learns_how_it_ended(launcher: Lau
 def test_a_service_that_comes_back_later_starts_nothing_anew(
     launcher: Launcher, etcd: EtcdServer
 ) -> None:
-    crew = training(launcher, etcd.url)
-    agents = {node: crew.agent(node) for node in "ab"}
-    crew.reach(4)
+    crew, agents = training(launcher, etcd.url)
     crew.service.kill()
     crew.service.wait()
     assert_completed(crew, end(crew, agents))
@@ -137,9 +133,7 @@ def test_a_service_that_comes_back_later_starts_nothing_anew(
 
 
 def test_a_node_that_is_told_to_go_saves_with_all_others(launcher: Launcher) -> None:
-    crew = training(launcher)
-    agents = {node: crew.agent(node) for node in "ab"}
-    crew.reach(4)
+    crew, agents = training(launcher)
     crew.service.kill()
     crew.service.wait()
     for agent in agents.values():
